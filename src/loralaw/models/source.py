@@ -1,0 +1,99 @@
+"""Where a base model comes from, and what it is, before its weights are loaded."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from loralaw.errors import ModelError, did_you_mean
+
+EMBEDDED_FOLDER = Path(__file__).parent / "micro"
+EMBEDDED = ("micro-0.4m", "micro-1.3m", "micro-6m")
+_ACCEPTED = f"an embedded model ({', '.join(EMBEDDED)}), a folder, or a hub name"
+_HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A base model that exists.
+
+    `name` is what the study file says; `location` what transformers loads (a folder or a hub name); `hash` identifies
+    the contents: of a folder the hash of its configuration, tokenizer and weights, of a hub model its commit.
+    """
+
+    name: str
+    location: str
+    hash: str
+
+
+def find_model(name: str) -> ModelSource:
+    """Find a base model by its embedded name, its folder, or its hub name.
+
+    Raises:
+        ModelError: there is no such model, or its folder lacks something.
+    """
+    if name in EMBEDDED:
+        folder = EMBEDDED_FOLDER / name
+        return ModelSource(name, str(folder), _folder_hash(folder))
+    if Path(name).is_dir():
+        return ModelSource(name, name, _folder_hash(_checked_folder(Path(name))))
+    if _HUB_NAME.match(name):
+        return ModelSource(name, name, _hub_commit(name))
+    raise ModelError(f'"{name}" is not {_ACCEPTED}.{did_you_mean(name, EMBEDDED)}')
+
+
+def skeleton(source: ModelSource) -> PreTrainedModel:
+    """The architecture without weights (on the meta device): shapes cost no memory.
+
+    Raises:
+        ModelError: the configuration is not one of a causal language model that transformers knows.
+    """
+    try:
+        config = AutoConfig.from_pretrained(source.location)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f'"{source.name}" is not a causal language model that can be built: {first_line(error)}'
+        ) from None
+
+
+def _checked_folder(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(f'"{folder}" has no config.json: give a folder as `save_pretrained` writes it')
+    if not list(folder.glob("*.safetensors")):
+        other = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
+        hint = f" ({other[0]} is a pickle, which is not loaded; save it again as safetensors)" if other else ""
+        raise ModelError(f'"{folder}" has a configuration but no weights: a *.safetensors file is needed{hint}')
+    return folder
+
+
+def _folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.safetensors")]):
+        if path.name == "pretraining.json":
+            continue  # our own card: about the model, not part of it
+        digest.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+def _hub_commit(name: str) -> str:
+    try:
+        commit = AutoConfig.from_pretrained(name)._commit_hash
+    except (OSError, ValueError) as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise ModelError(
+            f'"{name}" is not a folder here and could not be read from the hub{offline}: {first_line(error)}'
+            f" Accepted: {_ACCEPTED}.{did_you_mean(name, EMBEDDED)}"
+        ) from None
+    return str(commit)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

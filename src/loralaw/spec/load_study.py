@@ -1,0 +1,130 @@
+"""Reading a study file: YAML in, a `StudySpec` out, or one error with every problem in it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from loralaw.errors import Problem, SpecError, did_you_mean
+from loralaw.spec.study_spec import EvaluationSpec, MethodSpec, StudySpec, TaskSpec, TrainingSpec
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "task": TaskSpec,
+    "methods": MethodSpec,
+    "training": TrainingSpec,
+    "evaluation": EvaluationSpec,
+}
+
+
+class _StudyLoader(yaml.SafeLoader):
+    """YAML as people expect it: `2e-3` is a number, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_StudyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_study(path: str | Path) -> StudySpec:
+    """Read a study file.
+
+    Args:
+        path: a YAML file. Relative paths inside it are relative to its own folder.
+
+    Returns:
+        The validated study, with defaults.
+
+    Raises:
+        SpecError: the file is missing, is not YAML, or has unusable settings; all problems at once.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _StudyLoader)
+    except FileNotFoundError:
+        raise SpecError(str(path), [Problem("", "no such file; `loralaw new NAME` writes one to start from")]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [Problem("", f"cannot be read as text: {error}")]) from None
+    except yaml.YAMLError as error:
+        raise SpecError(str(path), [Problem("", f"is not valid YAML: {_one_line(error)}")]) from None
+    return parse_study(raw, str(path), folder=path.parent)
+
+
+def parse_study(raw: Any, source: str, folder: Path | None = None) -> StudySpec:
+    """Validate settings that were read from anywhere; see `load_study`. `folder`: what relative paths start from."""
+    if not isinstance(raw, dict):
+        raise SpecError(source, [Problem("", f"holds {_shown(raw)}, not settings: write `key: value` lines")])
+    try:
+        spec = StudySpec.model_validate(raw)
+    except ValidationError as error:
+        raise SpecError(source, [_problem(dict(e)) for e in error.errors()]) from None
+    return spec if folder is None else _anchored(spec, folder)
+
+
+def _anchored(spec: StudySpec, folder: Path) -> StudySpec:
+    """Relative data files and model folders, as seen from the study file."""
+    fields = ("file", "validation_file", "test_file")
+    files = {f: folder / p for f in fields if (p := getattr(spec.task, f)) is not None}
+    models = [str(folder / m) if m.startswith(".") else m for m in spec.base_models]
+    return spec.model_copy(update={"task": spec.task.model_copy(update=files), "base_models": models})
+
+
+def _problem(error: dict[str, Any]) -> Problem:
+    where = _where(error["loc"])
+    kind, value, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        accepted = list(_model_at(error["loc"]).model_fields)
+        name = str(error["loc"][-1])
+        return Problem(where, f"unknown key.{did_you_mean(name, accepted)} Accepted: {', '.join(accepted)}")
+    if kind == "missing":
+        return Problem(where, "is required and missing")
+    if kind == "too_short":
+        return Problem(where, "is empty: give at least one value")
+    if kind == "literal_error":
+        hint = did_you_mean(value, re.findall(r"'([^']+)'", context["expected"]))
+        return Problem(where, f"{_shown(value)} is not one of {context['expected']}.{hint}")
+    if kind == "value_error":
+        return Problem(where, str(context["error"]))
+    if kind == "string_pattern_mismatch":
+        return Problem(where, f"{_shown(value)} is not a name: use letters, digits, '.', '_' and '-', at most 64")
+    if where.startswith("ranks[") and kind in ("greater_than_equal", "int_type", "int_from_float"):
+        return Problem(where, f"{_shown(value)} is not a rank: use a whole number of at least 1")
+    return Problem(where, f"{_shown(value)}: {error['msg'][0].lower()}{error['msg'][1:]}")
+
+
+def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
+    return _SECTIONS.get(str(location[0]), StudySpec) if len(location) > 1 else StudySpec
+
+
+def _where(location: tuple[str | int, ...]) -> str:
+    """("methods", 0, "lora_alpha") as methods[0].lora_alpha, without pydantic's names of the members of a union."""
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif not part.startswith(("literal[", "constrained-", "list[")):
+            text += f".{part}" if text else part
+    return text
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)

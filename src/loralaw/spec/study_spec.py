@@ -1,0 +1,153 @@
+"""What a study is: the settings of the study file, validated strictly and with every default written out."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+FILE_ENDINGS = (".jsonl", ".csv", ".parquet")
+
+Rank = Annotated[int, Field(ge=1, strict=True)]
+Count = Annotated[int, Field(ge=1, strict=True)]
+Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
+Name = Annotated[str, Field(min_length=1, strict=True)]
+
+
+class Settings(BaseModel):
+    """No unknown keys, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class MethodSpec(Settings):
+    """One way to adapt the base model; its rank is an axis of the study."""
+
+    name: Literal["lora", "rslora"] = "lora"
+    """`lora` scales the adapter by lora_alpha / rank, `rslora` by lora_alpha / sqrt(rank)."""
+    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    """PEFT's constant in the scale of the adapter (dimensionless)."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that an input of the adapter is dropped while training."""
+    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
+    """Names of the linear layers that get an adapter, or all of them but the head."""
+
+
+class TaskSpec(Settings):
+    """Where the text comes from: an embedded task by name, or files with a text column or prompt and completion."""
+
+    name: Name | None = None
+    """An embedded task: `stdlib-code`."""
+    file: Path | None = None
+    """Training rows (JSONL, CSV or Parquet). Without test_file and validation_file, a tenth each is cut from it."""
+    validation_file: Path | None = None
+    test_file: Path | None = None
+    text_column: Name | None = None
+    """The column whose text is learned, `text` if the file has one."""
+    prompt_column: Name | None = None
+    """The column that is read but not scored, `prompt` if the file has one."""
+    completion_column: Name | None = None
+    """The column that is learned and scored after the prompt."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TaskSpec":
+        if (self.name is None) == (self.file is None):
+            raise ValueError("give either the name of an embedded task or a file, not both and not neither")
+        if self.name is not None:
+            given = [k for k, v in self.model_dump().items() if v is not None and k != "name"]
+            if given:
+                raise ValueError(f"{', '.join(given)}: only for a file, not for the embedded task {self.name!r}")
+        if (self.prompt_column is None) != (self.completion_column is None):
+            raise ValueError("prompt_column and completion_column go together: give both")
+        if self.text_column is not None and self.prompt_column is not None:
+            raise ValueError("give text_column, or prompt_column with completion_column, not all three")
+        return self
+
+
+class TrainingSpec(Settings):
+    """How every cell is trained; the same for all cells of a study."""
+
+    steps: Count | None = None
+    """Optimizer steps of a cell; 300 if neither steps nor epochs is given."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the cell's own training examples, instead of steps."""
+    batch_size: Count = 4
+    """Examples a step."""
+    max_length: Annotated[int, Field(ge=8, strict=True)] = 128
+    """Tokens an example; longer ones are cut, shorter ones padded."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Peak learning rate of AdamW."""
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 10
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """The gradient of a cell is clipped to this norm."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the frozen base: auto is bfloat16 where the processor computes in it, else float32."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingSpec":
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give steps or epochs, not both")
+        return self
+
+    def n_steps(self, n_train_examples: int) -> int:
+        """Optimizer steps of a cell with this many training examples."""
+        if self.epochs is None:
+            return self.steps or 300
+        return max(1, round(self.epochs * n_train_examples / self.batch_size))
+
+
+class EvaluationSpec(Settings):
+    """How much held-out data each cell is measured on; the rows are the same for all cells."""
+
+    test_examples: Count = 128
+    """Rows of the test split for cross-entropy, perplexity and accuracy (all of them if there are fewer)."""
+    choice_questions: Annotated[int, Field(ge=0, strict=True)] = 64
+    """Four-way questions for the choice accuracy, where the task has them."""
+    probe_examples: Count = 32
+    """Rows of the validation split on which MIUB is measured."""
+
+
+class StudySpec(Settings):
+    """A named set of cells: every combination of base model, method, rank, data size and seed, or a star of them."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", strict=True)] = "study"
+    base_models: Annotated[list[Name], Field(min_length=1)]
+    """Embedded names, local folders and hub names alike."""
+    task: TaskSpec
+    methods: Annotated[list[MethodSpec], Field(min_length=1)] = [MethodSpec()]
+    ranks: Annotated[list[Rank], Field(min_length=1)]
+    sizes: Annotated[list[Count], Field(min_length=1)]
+    """Training examples of a cell; a smaller set is part of the larger one with the same seed."""
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1]
+    """A seed draws the training examples, their order, and the adapter's first weights."""
+    layout: Literal["grid", "star"] = "grid"
+    """All combinations, or one axis at a time around the middle entry of each list."""
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    packing: bool = True
+    """Train cells of one base model together; the results are the same without, only slower."""
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _task_by_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"file": value} if value.lower().endswith(FILE_ENDINGS) else {"name": value}
+        return value
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _methods_by_name(cls, value: Any) -> Any:
+        return [{"name": m} if isinstance(m, str) else m for m in value] if isinstance(value, list) else value
+
+    @field_validator("base_models", "methods", "ranks", "sizes", "seeds")
+    @classmethod
+    def _no_repeats(cls, value: list[Any]) -> list[Any]:
+        repeated = [v for i, v in enumerate(value) if v in value[:i]]
+        if repeated:
+            raise ValueError(f"{repeated[0]} stands twice: list each value once")
+        return value
+
+    def settings(self) -> dict[str, Any]:
+        """The study with every default written out, as plain JSON types."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,51 @@
+"""Files that are either wholly there or not at all, whatever dies in between."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from loralaw.errors import StorageError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, sync it, rename it, sync the folder.
+
+    Raises:
+        StorageError: the disk refused (full, read-only); an older version of the file is left as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_error(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, written atomically; NaN and infinity are refused, absent values are null."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut (not every system can: then there is nothing to do)."""
+    if os.name != "nt":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """The refusal of the disk as one message that says what is safe and what to do."""
+    return StorageError(
+        f"{path} cannot be written: {error.strerror or error}. Every finished cell is safe; free some space or choose "
+        "another folder with --out, then run the same command to go on"
+    )

@@ -1,0 +1,66 @@
+"""From records to the table of a study: one row a cell, one column a number."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+COLUMNS: dict[str, pl.DataType] = {
+    "key": pl.String(),
+    "base_model": pl.String(),
+    "method": pl.String(),
+    "rank": pl.Int64(),
+    "n_train_examples": pl.Int64(),
+    "n_train_tokens": pl.Int64(),
+    "n_params_total": pl.Int64(),
+    "n_params_trainable": pl.Int64(),
+    "template": pl.String(),
+    "seed": pl.Int64(),
+    "status": pl.String(),
+    "cross_entropy": pl.Float64(),
+    "cross_entropy_stderr": pl.Float64(),
+    "cross_entropy_per_byte": pl.Float64(),
+    "perplexity": pl.Float64(),
+    "accuracy": pl.Float64(),
+    "accuracy_stderr": pl.Float64(),
+    "choice_accuracy": pl.Float64(),
+    "choice_accuracy_stderr": pl.Float64(),
+    "miub_nats": pl.Float64(),
+    "jsd_nats": pl.Float64(),
+    "norm_ratio": pl.Float64(),
+    "train_loss": pl.Float64(),
+    "train_seconds": pl.Float64(),
+    "evaluate_seconds": pl.Float64(),
+    "peak_memory_bytes": pl.Int64(),
+}
+"""Units: cross-entropy nats a token (per byte: nats a byte of text), MIUB and Jensen-Shannon nats, times seconds."""
+
+
+def table_of(records: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    """One row a record, in the order given; what a record does not have is null."""
+    return pl.DataFrame([_row(record) for record in records], schema=COLUMNS)
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    cell = record["cell"]
+    values = {
+        **cell,
+        **record["counts"],
+        **record["metrics"],
+        **record["cost"],
+        "key": record["key"],
+        "method": method_label(cell["method"]),
+        "status": record["status"],
+    }
+    return {name: values.get(name) for name in COLUMNS}
+
+
+def method_label(method: dict[str, Any]) -> str:
+    """`lora`, or the name with those settings that differ from the defaults: `lora(lora_alpha=32)`."""
+    defaults = {"lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": "all-linear"}
+    other = [
+        f"{name}={'+'.join(value) if isinstance(value, list) else f'{value:g}'}"
+        for name, value in method.items()
+        if name in defaults and value != defaults[name]
+    ]
+    return str(method["name"]) + (f"({', '.join(other)})" if other else "")

@@ -1,0 +1,10 @@
+"""From a task's name or the user's files to examples, and from examples to token rows."""
+
+from loralaw.tasks.encode import EncodedRows as EncodedRows
+from loralaw.tasks.encode import encode_choices as encode_choices
+from loralaw.tasks.encode import encode_examples as encode_examples
+from loralaw.tasks.load_task import load_task as load_task
+from loralaw.tasks.task_data import Choice as Choice
+from loralaw.tasks.task_data import Example as Example
+from loralaw.tasks.task_data import TaskData as TaskData
+from loralaw.tasks.task_data import sample as sample

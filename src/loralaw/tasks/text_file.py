@@ -1,0 +1,102 @@
+"""Tasks from the user's own files: JSONL, CSV or Parquet with a text column, or with prompt and completion."""
+
+import hashlib
+from pathlib import Path
+
+import polars as pl
+
+from loralaw.errors import DataError, did_you_mean
+from loralaw.spec import FILE_ENDINGS, TaskSpec
+from loralaw.tasks.task_data import Example, TaskData
+
+MIN_SPLIT_ROWS = 2
+
+
+def text_file(task: TaskSpec) -> TaskData:
+    """Read the files of a task. Splits without a file are cut from the training file, a tenth of the rows each.
+
+    A row goes to train, validation or test by a hash of its text, so that equal rows are never in two splits.
+
+    Raises:
+        DataError: a file is missing, broken or empty, a column is not there, or a split has too few rows.
+    """
+    assert task.file is not None
+    rows = _read(task.file, task)
+    validation = _read(task.validation_file, task) if task.validation_file else None
+    test = _read(task.test_file, task) if task.test_file else None
+    held_out = {*(["test"] if test is None else []), *(["validation"] if validation is None else [])}
+    splits = {name: [row for row in rows if _split(row, held_out) == name] for name in ("train", "validation", "test")}
+    data = TaskData(
+        task.file.name,
+        splits["train"],
+        splits["validation"] if validation is None else validation,
+        splits["test"] if test is None else test,
+    )
+    for name in ("train", "validation", "test"):
+        if len(getattr(data, name)) < MIN_SPLIT_ROWS:
+            raise DataError(
+                f"{task.file}: {len(rows)} usable rows leave {len(getattr(data, name))} for {name}, at least "
+                f"{MIN_SPLIT_ROWS} are needed: give more rows, or files of their own (validation_file, test_file)"
+            )
+    return data
+
+
+def _read(path: Path, task: TaskSpec) -> list[Example]:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix.lower() not in FILE_ENDINGS:
+        raise DataError(f"{path}: {path.suffix or 'no'} ending; accepted are {', '.join(FILE_ENDINGS)}")
+    try:
+        table = _read_table(path)
+    except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+    prompt_column, text_column = _columns(path, table, task)
+    texts = table[text_column].to_list()
+    prompts = table[prompt_column].to_list() if prompt_column else [""] * len(texts)
+    return [
+        Example(prompt or "", text, f"{path.name}:{number}")
+        for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
+        if text and text.strip()
+    ]
+
+
+def _read_table(path: Path) -> pl.DataFrame:
+    match path.suffix.lower():
+        case ".jsonl":
+            return pl.read_ndjson(path, infer_schema_length=None)
+        case ".csv":
+            return pl.read_csv(path, infer_schema=False)
+        case _:
+            return pl.read_parquet(path)
+
+
+def _columns(path: Path, table: pl.DataFrame, task: TaskSpec) -> tuple[str | None, str]:
+    """The prompt column (or None) and the column to learn."""
+    if task.text_column or task.completion_column:
+        wanted = (task.prompt_column, task.completion_column) if task.completion_column else (None, task.text_column)
+    elif "text" in table.columns:
+        wanted = (None, "text")
+    elif {"prompt", "completion"} <= set(table.columns):
+        wanted = ("prompt", "completion")
+    else:
+        raise DataError(
+            f"{path}: no column named text, nor prompt and completion; it has {_listed(table)}. Name yours in the "
+            "study: text_column, or prompt_column and completion_column"
+        )
+    for column in filter(None, wanted):
+        if column not in table.columns:
+            hint = did_you_mean(column, table.columns)
+            raise DataError(f'{path}: no column "{column}"; it has {_listed(table)}.{hint}')
+        if table[column].dtype != pl.String:
+            raise DataError(f'{path}: column "{column}" holds {table[column].dtype}, not text')
+    return wanted[0], str(wanted[1])
+
+
+def _listed(table: pl.DataFrame) -> str:
+    return ", ".join(f'"{column}"' for column in table.columns) or "no columns"
+
+
+def _split(row: Example, held_out: set[str]) -> str:
+    bucket = hashlib.sha256(f"{row.prompt}\0{row.completion}".encode("utf-8", "surrogatepass")).digest()[0] % 10
+    name = {8: "validation", 9: "test"}.get(bucket, "train")
+    return name if name in held_out else "train"
