@@ -1,0 +1,69 @@
+"""What the metrics and the axes of a study are called, their units, and what is known about them beforehand."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured column of a study's table.
+
+    Args:
+        name: The column.
+        label: How sentences call it.
+        unit: Its unit, empty for a pure number.
+        increasing: Whether more rank, data or parameters should raise it; None asserts nothing and takes the direction
+            from the data.
+        bound: The value that its floor (or ceiling, where it rises) cannot pass, None for no bound.
+    """
+
+    name: str
+    label: str
+    unit: str
+    increasing: bool | None
+    bound: float | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A size that a study varies: its column, how sentences call it, and the unit after a value of it."""
+
+    name: str
+    label: str
+    unit: str
+
+
+# MIUB and its relatives have no asserted direction: their source claims that they fall, our studies test the claim.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("cross_entropy", "cross-entropy", "nats/token", increasing=False, bound=0.0),
+        Metric("cross_entropy_per_byte", "cross-entropy per byte", "nats/byte", increasing=False, bound=0.0),
+        Metric("perplexity", "perplexity", "", increasing=False, bound=1.0),
+        Metric("accuracy", "accuracy", "", increasing=True, bound=1.0),
+        Metric("choice_accuracy", "choice accuracy", "", increasing=True, bound=1.0),
+        Metric("miub_nats", "MIUB", "nats", increasing=None, bound=None),
+        Metric("jsd_nats", "Jensen-Shannon divergence", "nats", increasing=None, bound=None),
+        Metric("norm_ratio", "norm ratio ‖u‖/‖z‖", "", increasing=None, bound=None),
+    )
+}
+
+AXES: dict[str, Axis] = {
+    axis.name: axis
+    for axis in (
+        Axis("rank", "rank", ""),
+        Axis("n_train_examples", "training examples", "examples"),
+        Axis("n_train_tokens", "training tokens", "tokens"),
+        Axis("n_params_total", "base-model size", "parameters"),
+        Axis("n_params_trainable", "trainable parameters", "parameters"),
+    )
+}
+
+
+def metric_named(name: str) -> Metric:
+    """The known metric of this name, or one about which nothing is known beforehand."""
+    return METRICS.get(name, Metric(name, name, "", increasing=None, bound=None))
+
+
+def axis_named(name: str) -> Axis:
+    """The known axis of this name, or one called by its column."""
+    return AXES.get(name, Axis(name, name, ""))

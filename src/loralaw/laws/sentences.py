@@ -1,0 +1,245 @@
+"""What a fit says to its user: the message of its status, and one plain sentence."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from loralaw.laws.law_fit import LawFit, Status
+from loralaw.laws.metrics import axis_named, metric_named
+
+
+def describe(fit: LawFit) -> str:
+    """One plain sentence: which way the metric goes, from where to where, and what one more doubling buys.
+
+    Args:
+        fit: What `fit` returned.
+
+    **Source**: ours.
+    """
+    first, last = fit.levels[0], fit.levels[-1]
+    label, axis, unit = metric_named(fit.metric).label, axis_named(fit.axis).label, _unit(fit)
+    if fit.has_law:
+        low, high = fit.predict_interval([first, last])
+        start, end = (
+            f"{with_interval(middle, low[i], high[i])} at {_size(fit, size)}"
+            for i, (middle, size) in enumerate(zip(fit.predict([first, last]), (first, last), strict=True))
+        )
+        gain = with_interval(*fit.gain_of_doubling(last))
+        weak = "; how steeply is not known" if fit.status is Status.WEAK_EXPONENT else ""
+        return (
+            f"{label} {_verb(fit)} with {axis}: {start} to {end} ({_settings(fit)}); "
+            f"one more doubling at {_size(fit, last)} buys {gain}{unit}{weak}"
+        )
+    if fit.constant is not None:
+        mean = with_interval(fit.constant.value, *fit.constant.interval())
+        return (
+            f"no law of {label} along {axis}: {mean}{unit} from {_size(fit, first)} to {_size(fit, last)} "
+            f"({_settings(fit)}), and shuffled cells do about as well ({_p(fit)})"
+        )
+    if fit.status is Status.ONE_LEVEL:
+        return f"no law of {label} along {axis}: only {_size(fit, first)} was run"
+    return f"{label} {_seen(fit)} ({_settings(fit)}); {_WHY_NO_LAW[fit.status]}"
+
+
+def message_of(fit: LawFit) -> str:
+    """The sentences that go with the status of a fit: what was seen, what to do, and what was not used."""
+    return " ".join([_MESSAGES[fit.status](fit), *_left_out(fit)])
+
+
+def with_interval(middle: float, low: float, high: float) -> str:
+    """A value and its interval to three significant digits, or as many as show that the interval has a width.
+
+    >>> with_interval(4.2931, 4.2885, 4.2972), with_interval(0.0104, 0.0021, 0.0312)
+    ('4.293 [4.288, 4.297]', '0.0104 [0.0021, 0.0312]')
+    """
+    largest = max((abs(value) for value in (middle, low, high) if math.isfinite(value)), default=0.0)
+    width = high - low
+    decimals = _decimals(largest, 3)
+    if math.isfinite(width) and width > 1e-9 * largest:
+        decimals = max(decimals, _decimals(width, 1))
+    return f"{_fixed(middle, decimals)} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
+
+
+def _decimals(value: float, digits: int) -> int:
+    return max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else 0
+
+
+def _fixed(value: float, decimals: int) -> str:
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:,.{decimals}f}"
+
+
+def _three_digits(value: float) -> str:
+    return _fixed(value, _decimals(abs(value), 3))
+
+
+def _size(fit: LawFit, value: float) -> str:
+    """`rank 64` as `64`, sizes from a million on as `6.31 M parameters`."""
+    unit = axis_named(fit.axis).unit
+    for limit, letter in ((1e9, " B"), (1e6, " M")):
+        if value >= limit:
+            number = _three_digits(value / limit) + letter
+            break
+    else:
+        number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+    return f"{number} {unit}".rstrip()
+
+
+def _unit(fit: LawFit) -> str:
+    unit = metric_named(fit.metric).unit
+    return f" {unit}" if unit else ""
+
+
+def _verb(fit: LawFit) -> str:
+    return "rises" if fit.increasing else "falls"
+
+
+def _settings(fit: LawFit) -> str:
+    cells = f"{fit.n_cells:,} cells" if fit.n_cells != 1 else "1 cell"
+    return f"mean of {fit.n_contexts:,} settings, {cells}" if fit.n_contexts > 1 else f"1 setting, {cells}"
+
+
+def _seen(fit: LawFit) -> str:
+    """From where to where, as measured, with the interval of the change."""
+    assert fit.change is not None
+    change = with_interval(fit.change.value, *fit.change.interval())
+    return (
+        f"goes from {_three_digits(fit.means[0])} at {_size(fit, fit.levels[0])} to {_three_digits(fit.means[-1])} "
+        f"at {_size(fit, fit.levels[-1])}, a change of {change}{_unit(fit)}"
+    )
+
+
+def _extreme(fit: LawFit) -> str:
+    """The level with the best mean, or the lowest where no direction is asserted."""
+    best = int(np.argmax(fit.means) if metric_named(fit.metric).increasing else np.argmin(fit.means))
+    word = "highest" if metric_named(fit.metric).increasing else "lowest"
+    return f"{word} {_three_digits(fit.means[best])} at {_size(fit, fit.levels[best])}"
+
+
+def _left_out(fit: LawFit) -> list[str]:
+    """What was not used, and why."""
+    sentences = []
+    if fit.n_contexts_left_out:
+        sentences.append(
+            f"Used: {fit.n_contexts:,} of {fit.n_contexts + fit.n_contexts_left_out:,} settings of the other axes, "
+            "those run at the same levels and seeds; the others cannot be compared along this axis."
+        )
+    if fit.n_excluded:
+        rows = "1 row was" if fit.n_excluded == 1 else f"{fit.n_excluded:,} rows were"
+        sentences.append(f"{rows} left out: not finished, or without a number.")
+    return sentences
+
+
+def _law(fit: LawFit) -> str:
+    limit = "ceiling" if fit.increasing else "floor"
+    parameters = ", ".join(
+        f"{word} {with_interval(fit.params[name], *fit.interval(name))}"
+        for word, name in ((limit, "floor"), ("exponent", "exponent"))
+    )
+    return (
+        f"{_label(fit)} {_verb(fit)} with {_axis(fit)} by a power law (permutation test {_p(fit)}): {parameters}. This "
+        f"holds for the seeds and settings that were run; the {limit} is that of this law over these sizes, not the "
+        "best possible value."
+    )
+
+
+def _weak_exponent(fit: LawFit) -> str:
+    low, high = fit.interval("exponent")
+    allowed = {
+        (True, True): "any exponent",
+        (True, False): f"any exponent up to {high:.2g}",
+        (False, True): f"any exponent from {low:.2g}",
+        (False, False): f"exponents from {low:.2g} to {high:.2g}",
+    }[low == 0, high == math.inf]
+    return (
+        f"{_label(fit)} {_verb(fit)} with {_axis(fit)} (permutation test {_p(fit)}), but floor and exponent cannot be "
+        f"told apart: the data allow {allowed}. Use the predictions inside the range, and no further than their "
+        "interval says; cells at the two ends of the axis would help most."
+    )
+
+
+def _seeds_equal(fit: LawFit) -> str:
+    return (
+        f"{_law(fit)} Every seed gave the same values, so they were counted once: check that seeds reach the training."
+    )
+
+
+def _constant(fit: LawFit) -> str:
+    return (
+        f"No law: {_label(fit)} does not visibly depend on {_axis(fit)} (permutation test {_p(fit)}). A small effect "
+        "may hide in the noise: add seeds, or levels further apart, if it matters."
+    )
+
+
+def _bends(fit: LawFit) -> str:
+    bend = f" (lack of fit p = {fit.p_bend:.2g})" if fit.p_bend < 0.05 else ""
+    return (
+        f"{_label(fit)} depends on {_axis(fit)} (permutation test {_p(fit)}), but not by one power law{bend}: "
+        f"{_extreme(fit)}. No exponent is reported; read the means by level, or fit a shorter range."
+    )
+
+
+def _wrong_direction(fit: LawFit) -> str:
+    expected = "rise" if metric_named(fit.metric).increasing else "fall"
+    return (
+        f"{_label(fit)} {_verb(fit)} with {_axis(fit)} where a scaling law would {expected} (permutation test "
+        f"{_p(fit)}): it {_seen(fit)}. Look for overfitting, or a learning rate that does not suit the larger sizes; "
+        "no law is reported."
+    )
+
+
+def _two_levels(fit: LawFit) -> str:
+    assert fit.change is not None
+    alone = "" if fit.change.n_degrees_of_freedom else " Nothing says how large the noise is: there are no repeats."
+    return (
+        f"Two levels of {_axis(fit)} show a difference, not a law: {_label(fit)} {_seen(fit)}.{alone} Add a third "
+        "level, better a fourth, to fit a law."
+    )
+
+
+def _one_level(fit: LawFit) -> str:
+    return (
+        f"Only one level of {_axis(fit)} ({_size(fit, fit.levels[0])}) has usable cells: nothing can be said about it. "
+        "Run at least three."
+    )
+
+
+def _too_few_cells(fit: LawFit) -> str:
+    return (
+        f"{fit.n_cells} cells at {len(fit.levels)} levels of {_axis(fit)} are too few to tell a law from chance: "
+        f"{_label(fit)} {_seen(fit)}. Run every level with the same two seeds or more, or a fourth level."
+    )
+
+
+def _p(fit: LawFit) -> str:
+    return f"p = {fit.p_trend:.2g}"
+
+
+def _label(fit: LawFit) -> str:
+    return metric_named(fit.metric).label
+
+
+def _axis(fit: LawFit) -> str:
+    return axis_named(fit.axis).label
+
+
+_MESSAGES: dict[Status, Callable[[LawFit], str]] = {
+    Status.LAW: _law,
+    Status.WEAK_EXPONENT: _weak_exponent,
+    Status.SEEDS_EQUAL: _seeds_equal,
+    Status.CONSTANT: _constant,
+    Status.BENDS: _bends,
+    Status.WRONG_DIRECTION: _wrong_direction,
+    Status.TWO_LEVELS: _two_levels,
+    Status.ONE_LEVEL: _one_level,
+    Status.TOO_FEW_CELLS: _too_few_cells,
+}
+
+_WHY_NO_LAW = {
+    Status.BENDS: "no one power law describes it",
+    Status.WRONG_DIRECTION: "against the direction of a scaling law, so no law is reported",
+    Status.TWO_LEVELS: "two levels show a difference, not a law",
+    Status.TOO_FEW_CELLS: "too few cells to tell a law from chance",
+}
