@@ -1,5 +1,6 @@
 """From a task's name or the user's files to examples, and from examples to token rows."""
 
+from loralaw.tasks.encode import NOT_SCORED as NOT_SCORED
 from loralaw.tasks.encode import EncodedRows as EncodedRows
 from loralaw.tasks.encode import encode_choices as encode_choices
 from loralaw.tasks.encode import encode_examples as encode_examples

@@ -18,7 +18,7 @@ class EncodedRows:
 
     ids: (rows, length) int64. labels: the same, NOT_SCORED where a token is not scored (prompt, padding). n_tokens:
     (rows,) int64, the real tokens of a row. n_bytes: (rows,) int64, bytes of text that the scored tokens stand for.
-    document: (rows,) int64, the number of the source document. n_cut: rows that were longer than the length.
+    document: (rows,) int64, the number of the source document. is_cut: (rows,) bool, whether the row was longer.
     """
 
     ids: Tensor
@@ -26,11 +26,16 @@ class EncodedRows:
     n_tokens: Tensor
     n_bytes: Tensor
     document: Tensor
-    n_cut: int
+    is_cut: Tensor
 
     def rows(self, index: Sequence[int]) -> tuple[Tensor, Tensor]:
         """ids and labels of some rows."""
         return self.ids[index], self.labels[index]
+
+    @property
+    def token_mask(self) -> Tensor:
+        """(rows, length) bool: which places hold a token, not padding."""
+        return torch.arange(self.ids.shape[1]) < self.n_tokens[:, None]
 
 
 def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int) -> EncodedRows:
@@ -68,11 +73,11 @@ def _rows(
     room = max_length - len(start)
     ids = torch.zeros(len(pairs), max_length, dtype=torch.int64)
     labels = torch.full_like(ids, NOT_SCORED)
-    n_tokens, n_bytes, n_cut = [], [], 0
+    n_tokens, n_bytes, is_cut = [], [], []
     for row, ((prompt, completion), text) in enumerate(zip(pairs, scored, strict=True)):
         kept = completion[:room]
         prompt = prompt[max(0, len(prompt) + len(kept) - room) :]
-        n_cut += len(pairs[row][0]) + len(completion) > room
+        is_cut.append(len(pairs[row][0]) + len(completion) > room)
         n = len(start) + len(prompt) + len(kept)
         ids[row, :n] = torch.tensor(start + prompt + kept)
         labels[row, n - len(kept) : n] = torch.tensor(kept, dtype=torch.int64)
@@ -82,4 +87,4 @@ def _rows(
         n_bytes.append(len(text.encode("utf-8", "surrogatepass")))
     number = {name: i for i, name in enumerate(dict.fromkeys(documents))}
     document = torch.tensor([number[name] for name in documents])
-    return EncodedRows(ids, labels, torch.tensor(n_tokens), torch.tensor(n_bytes), document, n_cut)
+    return EncodedRows(ids, labels, torch.tensor(n_tokens), torch.tensor(n_bytes), document, torch.tensor(is_cut))

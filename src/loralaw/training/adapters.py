@@ -1,0 +1,146 @@
+"""PEFT builds every adapter and reads every saved one; between the two we hold only its tensors."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, LoraModel
+from peft.tuners.lora.layer import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from loralaw.errors import InputError, ModelError, StorageError
+from loralaw.training.targets import targeted_layers
+
+_UNSUPPORTED_FIELDS = (
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "megatron_config",
+)
+# The other initialisations (pissa, olora, corda, ...) change the frozen base, which the cells share.
+_INITIALISATIONS = (True, False, "gaussian")
+
+
+@dataclass(frozen=True)
+class LayerAdapter:
+    """One layer's two factors, laid out for x @ a @ b (PEFT keeps them transposed)."""
+
+    a: Tensor
+    """(in, rank), float32."""
+    b: Tensor
+    """(rank, out), float32."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as PEFT initialised it."""
+
+    config: LoraConfig
+    """A copy of the cell's own, with `target_modules` resolved to names."""
+    scaling: float
+    """s in s·BAx: lora_alpha / r, or lora_alpha / √r with rank-stabilised scaling."""
+    layers: dict[str, LayerAdapter]
+    """By module name in the base model."""
+
+    @property
+    def rank(self) -> int:
+        return int(self.config.r)
+
+    @property
+    def n_params_trainable(self) -> int:
+        return sum(layer.a.numel() + layer.b.numel() for layer in self.layers.values())
+
+
+def build_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> Adapter:
+    """Let PEFT initialise an adapter with the draws of `torch.manual_seed(seed); get_peft_model(model, config)`.
+
+    The model is left as it was, and so is torch's global random state.
+
+    Raises:
+        InputError: the configuration asks for something that packed training does not do.
+        ModelError: the targeted layers do not exist or are not linear.
+    """
+    _check_config(config)
+    config = copy.deepcopy(config)
+    targets = targeted_layers(model, config.target_modules or "")
+    for name in targets:
+        if type(model.get_submodule(name)) not in (torch.nn.Linear, Conv1D):
+            raise ModelError(
+                f"{name} is a {type(model.get_submodule(name)).__name__}: packed training multiplies with the weights "
+                "itself and knows torch.nn.Linear and Conv1D only; load the model unquantised and unchanged"
+            )
+    # PEFT warns unless this says how the weights lie, and then does the same.
+    config.fan_in_fan_out = all(isinstance(model.get_submodule(name), Conv1D) for name in targets)
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        tuner = LoraModel(model, config, "default")  # what get_peft_model wraps; it draws the same numbers
+        try:
+            layers, scaling = _take_tensors(model)
+        finally:
+            tuner.unload()
+    return Adapter(config, scaling, layers)
+
+
+def save_adapter(adapter: Adapter, trained: Mapping[str, LayerAdapter], base_name: str, folder: Path) -> None:
+    """Write an ordinary PEFT folder: `adapter_config.json` and `adapter_model.safetensors`.
+
+    Args:
+        adapter: the configuration to write.
+        trained: the trained factors, by module name in the base model.
+        base_name: name or path of the base model, as PEFT records it.
+        folder: created if absent; files of the same names are replaced.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    config = copy.deepcopy(adapter.config)
+    config.inference_mode, config.base_model_name_or_path = True, base_name or None
+    config.task_type = config.task_type or "CAUSAL_LM"
+    # A set would be written in another order in every process.
+    config.target_modules = sorted(config.target_modules)
+    tensors = {}
+    for name, layer in trained.items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.T.contiguous().cpu()
+        tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.T.contiguous().cpu()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        config.save_pretrained(str(folder))
+        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"the adapter could not be written to {folder}: {error}") from error
+
+
+def _check_config(config: LoraConfig) -> None:
+    asked = [name for name in _UNSUPPORTED_FIELDS if getattr(config, name, None)]
+    if asked:
+        raise InputError(f"packed training does not support {', '.join(asked)} of LoraConfig: leave it out")
+    if config.bias != "none":
+        raise InputError(f'packed training keeps biases frozen, but LoraConfig has bias="{config.bias}": use "none"')
+    if config.init_lora_weights not in _INITIALISATIONS:
+        raise InputError(
+            f"init_lora_weights is {config.init_lora_weights!r}; packed training supports {_INITIALISATIONS}, "
+            "because the others may change the frozen base, which all cells share"
+        )
+
+
+def _take_tensors(model: torch.nn.Module) -> tuple[dict[str, LayerAdapter], float]:
+    layers, scaling = {}, 1.0
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            factor_a, factor_b = module.lora_A["default"].weight, module.lora_B["default"].weight
+            layers[name] = LayerAdapter(factor_a.detach().float().T, factor_b.detach().float().T)
+            scaling = float(module.scaling["default"])
+    return layers, scaling

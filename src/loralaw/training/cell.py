@@ -1,0 +1,115 @@
+"""What a cell of a pack asks for, and its state while it trains."""
+
+from dataclasses import dataclass, field
+
+import torch
+from peft import LoraConfig
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from loralaw.errors import InputError, did_you_mean
+from loralaw.training.adapters import Adapter
+
+SCHEDULES = (
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt",
+)
+"""The names of `transformers.get_scheduler` that need no more settings than a number of steps."""
+
+
+@dataclass(frozen=True)
+class PackCell:
+    """One adapter to train: what it is and how it is optimised.
+
+    Raises:
+        InputError: a number out of its range or an unknown schedule.
+    """
+
+    key: str
+    """Names the cell in its pack."""
+    peft_config: LoraConfig
+    """What PEFT is to build; it is copied, never changed."""
+    seed: int
+    """Drives the cell's initialisation and, with a generator of its own, its adapter dropout."""
+    learning_rate: float
+    """The schedule's peak."""
+    weight_decay: float
+    """AdamW's, on A and B alike."""
+    max_grad_norm: float | None
+    """Clip this cell's own gradient to this norm; None for no clipping."""
+    n_steps: int
+    """Optimizer steps of the whole schedule."""
+    warmup_steps: int
+    """Steps of linear warm-up, part of `n_steps`."""
+    schedule: str
+    """One of `SCHEDULES`."""
+    batch_size: int
+    """Rows a step."""
+
+    def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise InputError(
+                f'cell "{self.key}": schedule is "{self.schedule}"; accepted: {", ".join(SCHEDULES)}.'
+                + did_you_mean(self.schedule, SCHEDULES)
+            )
+        for name, least in {"n_steps": 1, "warmup_steps": 0, "batch_size": 1}.items():
+            if getattr(self, name) < least:
+                raise InputError(f'cell "{self.key}": {name} is {getattr(self, name)}; give at least {least}')
+        if not self.learning_rate > 0:
+            raise InputError(f'cell "{self.key}": learning_rate is {self.learning_rate}; give a number above 0')
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise InputError(
+                f'cell "{self.key}": max_grad_norm is {self.max_grad_norm}; give a number above 0, or None'
+            )
+
+
+@dataclass(eq=False)
+class RunningCell:
+    """A cell in training: its adapter as one long vector, with torch's own AdamW and schedule on it.
+
+    `parameter` keeps its identity when the pack moves its numbers to another bucket, so AdamW's state follows it.
+    """
+
+    cell: PackCell
+    adapter: Adapter
+    """As PEFT built it; the trained numbers are in `parameter`."""
+    parameter: nn.Parameter
+    dropout_generator: torch.Generator
+    optimizer: torch.optim.AdamW = field(init=False)
+    scheduler: torch.optim.lr_scheduler.LRScheduler = field(init=False)
+
+    def __post_init__(self) -> None:
+        cell = self.cell
+        self.optimizer = torch.optim.AdamW(
+            [self.parameter], lr=cell.learning_rate, weight_decay=cell.weight_decay, fused=True
+        )
+        self.scheduler = get_scheduler(cell.schedule, self.optimizer, cell.warmup_steps, cell.n_steps)
+
+    @property
+    def key(self) -> str:
+        return self.cell.key
+
+    @property
+    def dropout(self) -> float:
+        return float(self.adapter.config.lora_dropout)
+
+    def optimizer_step(self) -> None:
+        """Clip, step and advance the schedule; the gradient is the cell's row of its bucket."""
+        if self.cell.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_([self.parameter], self.cell.max_grad_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+
+    def dropout_mask(self, length: int, features: int) -> Tensor:
+        """An inverted-dropout mask (rows·length, features), drawn as PEFT's `nn.Dropout` draws it.
+
+        Its shape is the cell's own, never the pack's: the stream must not depend on the partners' padding.
+        """
+        kept = 1.0 - self.dropout
+        mask = torch.empty(self.cell.batch_size, length, features, device=self.parameter.device)
+        return mask.bernoulli_(kept, generator=self.dropout_generator).div_(kept)

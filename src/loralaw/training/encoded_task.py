@@ -1,0 +1,53 @@
+"""A task as one base model sees it: token rows, made once and shared by all cells of that base."""
+
+import random
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from loralaw.models import BaseModel
+from loralaw.spec import Cell
+from loralaw.tasks import EncodedRows, TaskData, encode_choices, encode_examples, sample
+
+
+class EncodedTask:
+    """Held-out rows that are the same for every cell, and training rows by seed.
+
+    Args:
+        data: the task.
+        base: gives the tokenizer.
+        cell: any cell of the study; its lengths and evaluation settings are those of all.
+        n_train_max: the largest training set that will be asked for.
+    """
+
+    def __init__(self, data: TaskData, base: BaseModel, cell: Cell, n_train_max: int) -> None:
+        self._data, self._tokenizer, self._n_train_max = data, base.tokenizer, n_train_max
+        self._train: dict[int, EncodedRows] = {}
+        self.max_length = int(cell.training["max_length"])
+        settings = cell.evaluation
+        self.test = self._encode(sample(data.test, settings["test_examples"]))
+        self.probe = self._encode(sample(data.validation, settings["probe_examples"]))
+        self.questions = sample(data.choices, settings["choice_questions"])
+        self.choices = encode_choices(self.questions, base.tokenizer, self.max_length)
+
+    def train(self, seed: int) -> EncodedRows:
+        """The largest training set of a seed; a cell's own set is its first `n_train_examples` rows."""
+        if seed not in self._train:
+            self._train[seed] = self._encode(self._data.train_subset(self._n_train_max, seed))
+        return self._train[seed]
+
+    def _encode(self, examples: list) -> EncodedRows:
+        return encode_examples(examples, self._tokenizer, self.max_length)
+
+
+def batches(rows: EncodedRows, n_examples: int, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of (ids, labels) without end: one pass after another over the examples, each in an order of its own.
+
+    Every batch is full: where a pass ends inside a batch, the next one begins there.
+    """
+    rng, queue = random.Random(seed), list[int]()
+    while True:
+        while len(queue) < batch_size:
+            queue += rng.sample(range(n_examples), n_examples)
+        batch, queue = queue[:batch_size], queue[batch_size:]
+        yield rows.rows(batch)

@@ -1,0 +1,139 @@
+"""The frozen base of a pack: checked, put into a known state, and given back as it was."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from loralaw.errors import InputError, ModelError
+from loralaw.training import attention
+from loralaw.training.head_loss import Head
+from loralaw.training.packed_linear import PackedLinear
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+class FrozenBase:
+    """A causal language model whose weights do not change and whose own dropout is off.
+
+    The base runs in eval mode for as long as it is here. Dropout of the base (GPT-2 has it) would draw from one stream
+    that all cells share; and a frozen model's dropout belongs to its pretraining. Only adapter dropout is active
+    in training.
+
+    Args:
+        model: on one device.
+        dtype: of the products. bfloat16 gives the arithmetic of bfloat16 autocast.
+
+    Raises:
+        ModelError: a model that packing would compute wrongly; see `check_model`.
+        InputError: an unsupported dtype.
+    """
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        if dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype}; accepted: {', '.join(map(str, DTYPES))}")
+        check_structure(model)
+        self.model, self.dtype, self.device = model, dtype, model.device
+        self._training = {module: module.training for module in model.modules()}
+        self._requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
+        self._attention = model.config._attn_implementation
+        try:
+            model.eval().requires_grad_(False)
+            if dtype != torch.float32 and self.device.type == "cpu" and self._attention == "sdpa":
+                attention.register()
+                model.set_attn_implementation(attention.FLOAT32_SDPA)
+            check_behaviour(model)
+            head = model.get_output_embeddings()
+            self.head = Head(
+                head.weight.detach().to(dtype), None if head.bias is None else head.bias.detach().to(dtype)
+            )
+        except BaseException:
+            self.restore()
+            raise
+
+    def hidden_states(self, ids: Tensor) -> Tensor:
+        """(rows, length) token ids -> (rows, length, hidden) before the head.
+
+        Without an attention mask: padding is on the right, and a causal model never looks there.
+        """
+        mixed = self.dtype != torch.float32
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=mixed):
+            return _hidden_states(self.model, ids)
+
+    def restore(self) -> None:
+        """Undo everything but what the pack itself replaced."""
+        for module, training in self._training.items():
+            module.training = training
+        for parameter, requires_grad in self._requires_grad.items():
+            parameter.requires_grad_(requires_grad)
+        if self.model.config._attn_implementation != self._attention:
+            self.model.set_attn_implementation(self._attention)
+
+
+def check_structure(model: PreTrainedModel) -> None:
+    """Refuse what can be seen without running the model.
+
+    Raises:
+        ModelError: adapters or a pack are in the model already, or it is quantised, an encoder-decoder, without an
+            output head, or spread over devices.
+    """
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
+        raise ModelError("this model is inside another Pack: call that pack's unload() first")
+    if not isinstance(model, PreTrainedModel) or any(hasattr(module, "lora_A") for module in model.modules()):
+        raise ModelError(
+            f"{type(model).__name__} is not a plain transformers model: give the base model without adapters "
+            "(PEFT's unload() or merge_and_unload() returns it)"
+        )
+    if getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None):
+        raise ModelError(
+            "the model is quantised: packed training multiplies with the weights itself; load it unquantised"
+        )
+    if model.config.is_encoder_decoder or not isinstance(model.get_output_embeddings(), nn.Linear):
+        raise ModelError(f"{type(model).__name__} is not a causal language model with a linear output head")
+    devices = {parameter.device for parameter in model.parameters()}
+    if len(devices) > 1 or "meta" in {device.type for device in devices}:
+        raise ModelError(f"the model lies on {sorted(map(str, devices))}: move it to one device with model.to(...)")
+
+
+@torch.no_grad()
+def check_behaviour(model: PreTrainedModel) -> None:
+    """Refuse models that packing would compute wrongly; seen by running four tokens.
+
+    Raises:
+        ModelError: a token sees later ones (padding would then change the results), or the logits are not exactly the
+            head's output on the last hidden state (soft caps, scales: the loss from the hidden states would be wrong).
+    """
+    head = model.get_output_embeddings()
+    ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device) % len(head.weight)
+    hidden = _hidden_states(model, ids)
+    if not _close(hidden[0, :3], hidden[1, :3]):
+        raise ModelError(
+            f"{type(model).__name__} is not causal: its tokens see later ones; packed training needs a causal model"
+        )
+    seen: dict[str, Tensor] = {}
+
+    def enlarge(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        # A soft cap hardly moves the small logits of four arbitrary tokens, so make them large.
+        seen["hidden"], seen["logits"] = inputs[0], output * (100.0 / output.abs().max().clamp_min(1e-6))
+        return seen["logits"]
+
+    hook = head.register_forward_hook(enlarge)
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits
+    finally:
+        hook.remove()
+    if not seen or not _close(seen["hidden"], hidden) or not torch.equal(logits.float(), seen["logits"].float()):
+        raise ModelError(
+            f"{type(model).__name__} changes its hidden states before the head or its logits after it (a soft cap or a "
+            "scale): packed training takes the loss straight from the head; choose a model without it"
+        )
+
+
+def _hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False)[0]
+    return hidden
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
+    return torch.allclose(one.float(), other.float(), rtol=0.0, atol=1e-3 * float(other.abs().max()))
