@@ -1,3 +1,40 @@
 """Which LoRA rank, how much data, which base model, and will more help? Measured scaling laws, with intervals."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from loralaw._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from loralaw import laws as laws
+    from loralaw.errors import LoralawError as LoralawError
+    from loralaw.report import write_report as write_report
+    from loralaw.spec import StudySpec as StudySpec
+    from loralaw.spec import load_study as load_study
+    from loralaw.store import Study as Study
+    from loralaw.store import open_study as open_study
+    from loralaw.study import run as run
+
+# Imported on first use: `import loralaw` stays fast, and reading a study needs no deep-learning stack.
+_HOMES = {
+    "LoralawError": "loralaw.errors",
+    "Study": "loralaw.store",
+    "StudySpec": "loralaw.spec",
+    "load_study": "loralaw.spec",
+    "open_study": "loralaw.store",
+    "run": "loralaw.study",
+    "write_report": "loralaw.report",
+}
+_ROOMS = {"laws"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"loralaw.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'loralaw' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_ROOMS})

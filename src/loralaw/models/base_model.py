@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging
 
 from loralaw.errors import ModelError
 from loralaw.models.source import ModelSource, first_line
@@ -26,6 +27,7 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
     Raises:
         ModelError: weights or tokenizer are missing, broken, or of an unknown architecture.
     """
+    logging.disable_progress_bar()  # its bars would break ours
     try:
         model = AutoModelForCausalLM.from_pretrained(
             source.location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False

@@ -88,10 +88,15 @@ class Study:
         return steps
 
     def begin_cell(self, cell: Cell) -> None:
-        """Write what the cell is, and start its log afresh."""
+        """Write what the cell is, and forget an attempt that was killed or failed."""
         folder = self.cell_folder(cell.key)
         write_json(folder / "cell.json", cell.settings())
-        (folder / "events.jsonl").unlink(missing_ok=True)
+        for name in ("events.jsonl", "record.json", "error.txt"):
+            (folder / name).unlink(missing_ok=True)
+
+    def adapter_folder(self, key: str) -> Path:
+        """Where the adapter of a cell goes, in PEFT's format."""
+        return self.cell_folder(key) / "adapter"
 
     def log(self, key: str, event: dict[str, Any]) -> None:
         append_event(self.cell_folder(key) / "events.jsonl", event)

@@ -1,0 +1,31 @@
+"""The commands, and what they do with errors: a message, never a traceback, for anything the user can mend."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from loralaw.cli import fit, new, report, run, status, table
+from loralaw.errors import InputError, LoralawError
+
+app = typer.Typer(
+    name="loralaw",
+    help="Which LoRA rank, how much data, which base model, and will more help? Measured, with intervals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (new.new, run.run, status.status, table.table, fit.fit, report.report):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line: exit code 2 for the user's mistakes, 1 for the machine's, 130 for Ctrl-C."""
+    try:
+        app()
+    except LoralawError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; that is not an error
+        sys.exit(0)

@@ -1,0 +1,49 @@
+"""`loralaw new`: a study file to start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loralaw.errors import StudyFolderError
+
+TEMPLATE = """\
+# A loralaw study: every combination of the lists below is one cell, one small training run.
+# Run it:  loralaw run {file}
+name: {name}
+
+# Embedded models (micro-0.4m, micro-1.3m, micro-6m), folders such as ./llama (with the dot), or hub names.
+base_models: [micro-0.4m, micro-1.3m, micro-6m]
+
+# The embedded task, or a JSONL, CSV or Parquet file of yours with a column `text`, or `prompt` and `completion`.
+# task: {{file: train.jsonl, text_column: text}}
+task: stdlib-code
+
+methods: [lora] # lora, rslora, or {{name: lora, lora_alpha: 32, lora_dropout: 0.1, target_modules: [q_proj, v_proj]}}
+ranks: [1, 4, 16, 64]
+sizes: [64, 256, 1024] # training examples
+seeds: [0, 1]
+layout: grid # or star: one axis at a time around the middle of each list
+
+training:
+  steps: 200 # or epochs
+  batch_size: 4
+  max_length: 96 # tokens
+  learning_rate: 2e-3
+"""
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the study; the file is NAME.yaml.")],
+) -> None:
+    """Write a study file to start from."""
+    from loralaw.spec import parse_study
+
+    parse_study({"name": name, "base_models": ["x"], "task": "x", "ranks": [1], "sizes": [1]}, "loralaw new")
+    path = Path(f"{name}.yaml")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE.format(name=name, file=path))
+    except FileExistsError:
+        raise StudyFolderError(f"{path} exists: choose another name, or edit that file") from None
+    typer.echo(f"{path} written; run it with: loralaw run {path}")

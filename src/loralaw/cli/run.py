@@ -1,0 +1,38 @@
+"""`loralaw run`: train what is missing, then say what it means."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    study: Annotated[Path, typer.Argument(help="The study file (YAML).", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="The study folder; studies/<name> if not given.", show_default=False)
+    ] = None,
+) -> None:
+    """Train every cell that has no result yet, write the report, and print the laws.
+
+    Can be interrupted or killed at any moment; the same command goes on where it stopped.
+    """
+    from rich.console import Console
+
+    from loralaw.spec import load_study
+
+    spec = load_study(study)  # before the slow imports: a mistake in the file is answered at once
+    console = Console()
+    from loralaw.report import terminal_summary, write_report
+    from loralaw.study import run as run_study
+    from loralaw.study import watch
+
+    try:
+        finished = run_study(study, out, watch(console))
+    except KeyboardInterrupt:
+        folder = out or Path("studies") / spec.name
+        console.print(
+            f"\ninterrupted: every finished cell is saved in {folder}; the same command goes on", markup=False
+        )
+        raise typer.Exit(130) from None
+    write_report(finished)
+    console.print(terminal_summary(finished))

@@ -1,0 +1,8 @@
+"""Running studies: check, plan, train what is missing, show progress."""
+
+from loralaw.study.check import check as check
+from loralaw.study.plan import plan_cells as plan_cells
+from loralaw.study.plan import plan_packs as plan_packs
+from loralaw.study.progress import RunProgress as RunProgress
+from loralaw.study.progress import watch as watch
+from loralaw.study.run import run as run

@@ -1,0 +1,91 @@
+"""Whether a study can run: models, data, ranks and sizes against each other, with all problems at once."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from loralaw.errors import DataError, ModelError, Problem, SpecError
+from loralaw.models import ModelSource, find_model, skeleton
+from loralaw.spec import StudySpec
+from loralaw.tasks import TaskData, load_task
+from loralaw.training import smallest_targeted_dimension
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """A base model that exists; `skeleton` has its shapes and no weights."""
+
+    source: ModelSource
+    skeleton: PreTrainedModel
+
+    @property
+    def n_params(self) -> int:
+        return sum(p.numel() for p in self.skeleton.parameters())
+
+
+@dataclass(frozen=True)
+class CheckedStudy:
+    """A study whose models and data exist and fit it."""
+
+    spec: StudySpec
+    models: dict[str, CheckedModel]
+    data: TaskData
+
+
+def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
+    """Look at everything that a study names, without loading weights.
+
+    Args:
+        spec: a validated study.
+        source: what the error message calls it, such as its file name.
+
+    Raises:
+        SpecError: with every problem that was found.
+    """
+    problems: list[Problem] = []
+    models: dict[str, CheckedModel] = {}
+    for index, name in enumerate(spec.base_models):
+        try:
+            found = find_model(name)
+            models[name] = CheckedModel(found, skeleton(found))
+        except ModelError as error:
+            problems.append(Problem(f"base_models[{index}]", str(error)))
+        else:
+            problems += _misfits(spec, models[name])
+    try:
+        data = load_task(spec.task)
+    except DataError as error:
+        raise SpecError(source, [*problems, Problem("task", str(error))]) from None
+    for index, size in enumerate(spec.sizes):
+        if size > len(data.train):
+            text = f"{size:,} examples asked, the task has {len(data.train):,} training examples"
+            problems.append(Problem(f"sizes[{index}]", text))
+    if problems:
+        raise SpecError(source, problems)
+    return CheckedStudy(spec, models, data)
+
+
+def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
+    """Where a study asks more of a base model than its shapes allow."""
+    problems = []
+    name, context = model.source.name, getattr(model.skeleton.config.get_text_config(), "max_position_embeddings", None)
+    if context and spec.training.max_length > context:
+        text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'
+        problems.append(Problem("training.max_length", text))
+    for index, method in enumerate(spec.methods):
+        try:
+            layer, n_in, n_out = smallest_targeted_dimension(model.skeleton, method.target_modules)
+        except ModelError as error:
+            problems.append(Problem(f"methods[{index}].target_modules", f'base model "{name}": {error}'))
+            continue
+        largest = min(n_in, n_out)
+        problems += [
+            Problem(
+                f"ranks[{at}]",
+                f'{rank} is above {largest}, the smaller side of {layer} ({n_in} to {n_out}) in "{name}": '
+                f"use at most {largest}",
+            )
+            for at, rank in enumerate(spec.ranks)
+            if rank > largest
+        ]
+    return problems

@@ -1,0 +1,125 @@
+"""The command line as a user meets it: answers, exit codes, and never a traceback for a mistake."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+LORALAW = Path(sys.executable).with_name("loralaw")
+
+
+def loralaw(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(LORALAW), *map(str, words)], cwd=cwd, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"}
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small finished study, run by the command."""
+    home = tmp_path_factory.mktemp("cli")
+    rows = "".join(f'{{"text": "row {i}: the cat sat on mat {i * 7}"}}\n' for i in range(60))
+    (home / "rows.jsonl").write_text(rows)
+    (home / "s.yaml").write_text(
+        f"name: <b>s\nbase_models: [{tiny_model}]\ntask: rows.jsonl\nranks: [1, 2, 4]\nsizes: [8, 16]\n"
+        "training: {steps: 8, batch_size: 2, max_length: 16}\nevaluation: {test_examples: 4, probe_examples: 4}\n"
+    )
+    refused = loralaw("run", "s.yaml", cwd=home)
+    assert refused.returncode == 2
+    assert "letters" in refused.stderr
+    (home / "s.yaml").write_text((home / "s.yaml").read_text().replace("<b>s", "s"))
+    result = loralaw("run", "s.yaml", cwd=home)
+    assert result.returncode == 0, result.stderr
+    assert "12/12 finished" in result.stdout
+    assert "cross-entropy" in result.stdout
+    assert str(Path("studies") / "s" / "report.html") in result.stdout
+    assert result.stderr == ""
+    return home / "studies" / "s"
+
+
+def test_status(done: Path) -> None:
+    result = loralaw("status", done, cwd=done)
+    assert result.stdout.startswith("s: 12 cells: 12 finished, 0 left")
+
+
+def test_table_in_every_form(done: Path, tmp_path: Path) -> None:
+    printed = loralaw("table", done, cwd=tmp_path)
+    assert pl.read_csv(printed.stdout.encode()).shape[0] == 12
+    for ending in ("csv", "json", "parquet"):
+        result = loralaw("table", done, "-o", f"t.{ending}", cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        read = {"csv": pl.read_csv, "json": pl.read_json, "parquet": pl.read_parquet}[ending]
+        assert read(tmp_path / f"t.{ending}")["cross_entropy"].is_not_null().all()
+    wrong = loralaw("table", done, "-o", "t.xlsx", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert ".parquet" in wrong.stderr
+
+
+def test_fit_and_report(done: Path) -> None:
+    fitted = loralaw("fit", done, cwd=done)
+    assert fitted.returncode == 0, fitted.stderr
+    assert "rank" in fitted.stdout
+    page = done / "report.html"
+    page.unlink()
+    written = loralaw("report", done, cwd=done)
+    assert written.returncode == 0, written.stderr
+    assert page.exists()
+
+
+def test_a_finished_study_reports_again_without_training(done: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in done.glob("cells/*/record.json")}
+    assert loralaw("run", "s.yaml", cwd=done.parent.parent).returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in done.glob("cells/*/record.json")} == before
+
+
+def test_new_writes_a_study_that_is_valid(tmp_path: Path) -> None:
+    from loralaw.spec import load_study
+
+    assert loralaw("new", "mine", cwd=tmp_path).returncode == 0
+    assert load_study(tmp_path / "mine.yaml").name == "mine"
+    again = loralaw("new", "mine", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "exists" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["run", "none.yaml"], "no such file"),
+        (["status", "."], "not a study folder"),
+        (["table", "nowhere"], "not a study folder"),
+        (["fit", "nowhere"], "not a study folder"),
+        (["report", "nowhere"], "not a study folder"),
+        (["new", "../up"], "not a name"),
+        (["rum"], "No such command"),
+    ],
+)
+def test_mistakes_are_answered_with_exit_code_2(words: list[str], part: str, tmp_path: Path) -> None:
+    result = loralaw(*words, cwd=tmp_path)
+    assert result.returncode == 2
+    assert part in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_study_of_another_version(done: Path, tmp_path: Path) -> None:
+    content = json.loads((done / "study.json").read_text())
+    (tmp_path / "study.json").write_text(json.dumps({**content, "format": 2}))
+    result = loralaw("table", tmp_path, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "format 2" in result.stderr
+
+
+def test_start_is_light() -> None:
+    """No heavy module on the way to the help text; the 0.4 seconds themselves are measured in the closing figures."""
+    heavy = ["torch", "transformers", "polars", "pydantic", "jinja2"]
+    code = f"import sys, loralaw.cli; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]"
+    started = time.perf_counter()
+    subprocess.run([str(LORALAW), "--help"], capture_output=True, check=True)
+    assert time.perf_counter() - started < 4  # ten times the figure: a loaded machine is not a mistake

@@ -1,0 +1,142 @@
+"""Study folders: what was finished stays, what is torn is told, and nobody writes into another's."""
+
+import json
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralaw.errors import StorageError, StudyFolderError
+from loralaw.spec import Cell
+from loralaw.store import Study, is_running, open_study, study_lock, write_json, write_study
+from loralaw.store.events import append_event, read_events
+
+SETTINGS: dict[str, Any] = {"name": "s", "training": {"dtype": "float32"}}
+CELL = Cell("m", "h", {"name": "lora"}, 4, 64, 0, {}, "d", {}, {})
+
+
+def record(key: str, status: str = "finished") -> dict[str, Any]:
+    return {
+        "key": key,
+        "status": status,
+        "reason": None,
+        "cell": CELL.settings(),
+        "metrics": {"cross_entropy": 2.5},
+        "counts": {"n_params_total": 100},
+        "cost": {"train_seconds": 1.0},
+        "provenance": {},
+    }
+
+
+def make(folder: Path, keys: list[str], **settings: Any) -> Study:
+    return write_study(folder, {**SETTINGS, **settings}, keys, {"command": "loralaw run"})
+
+
+def test_a_cell_is_finished_when_its_record_is_there(tmp_path: Path) -> None:
+    study = make(tmp_path, ["a", "b", "c"])
+    study.finish_cell(record("a"))
+    study.finish_cell(record("b", "error"))
+    assert study.pending_keys() == ["b", "c"]
+    assert open_study(tmp_path).table()["status"].to_list() == ["finished", "error"]
+    assert study.table()["cross_entropy"].to_list() == [2.5, 2.5]
+    assert study.table()["accuracy"].to_list() == [None, None]
+
+
+def test_a_diverged_cell_is_a_result(tmp_path: Path) -> None:
+    study = make(tmp_path, ["a"])
+    study.finish_cell(record("a", "diverged"))
+    assert study.pending_keys() == []
+
+
+def test_a_grown_study_keeps_its_records(tmp_path: Path) -> None:
+    make(tmp_path, ["a"]).finish_cell(record("a"))
+    grown = make(tmp_path, ["a", "b"])
+    assert grown.pending_keys() == ["b"]
+
+
+def test_beginning_again_forgets_the_failed_attempt(tmp_path: Path) -> None:
+    study = make(tmp_path, [CELL.key])
+    study.finish_cell(record(CELL.key, "error"))
+    study.log(CELL.key, {"step": 10})
+    study.begin_cell(CELL)
+    assert study.record(CELL.key) is None
+    assert study.running_steps() == {}
+
+
+def test_another_study_is_not_overwritten(tmp_path: Path) -> None:
+    make(tmp_path, ["a"]).finish_cell(record("a"))
+    with pytest.raises(StudyFolderError, match="--out"):
+        make(tmp_path, ["b"], name="other")
+    assert open_study(tmp_path).name == "s"
+
+
+def test_other_versions_and_damage_are_told(tmp_path: Path) -> None:
+    study = make(tmp_path, ["a"])
+    study.finish_cell(record("a"))
+    path = tmp_path / "cells" / "a" / "record.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(StudyFolderError, match=r"record\.json is damaged"):
+        study.table()
+    content = json.loads((tmp_path / "study.json").read_text())
+    write_json(tmp_path / "study.json", {**content, "format": 99, "loralaw": "9.9"})
+    with pytest.raises(StudyFolderError, match=r"99.*9\.9"):
+        open_study(tmp_path)
+
+
+def test_not_a_study(tmp_path: Path) -> None:
+    with pytest.raises(StudyFolderError, match="not a study folder"):
+        open_study(tmp_path)
+
+
+def test_a_torn_last_event_is_dropped_and_a_torn_middle_one_refused(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append_event(path, {"step": 1})
+    append_event(path, {"step": 2})
+    with path.open("a") as file:
+        file.write('{"step": 3, "tra')
+    assert [event["step"] for event in read_events(path)] == [1, 2]
+    path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(StudyFolderError, match="line 2"):
+        read_events(path)
+
+
+def test_a_refused_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"old": 1})
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StorageError, match=r"No space left.*Every finished cell is safe"):
+        write_json(path, {"new": 1})
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_values_that_are_not_numbers_never_reach_a_record(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+
+
+def _hold(folder: Path, held: Any, release: Any) -> None:
+    with study_lock(folder):
+        held.set()
+        release.wait()
+
+
+def test_one_run_a_folder_and_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, held, release))
+    other.start()
+    assert held.wait(30)
+    assert is_running(tmp_path)
+    with pytest.raises(StudyFolderError, match="another process"), study_lock(tmp_path):
+        pass
+    other.kill()
+    other.join()
+    assert not is_running(tmp_path)
+    with study_lock(tmp_path):
+        pass

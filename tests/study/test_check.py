@@ -1,0 +1,38 @@
+"""A study that cannot run says why before anything is trained, everything at once."""
+
+from pathlib import Path
+
+import pytest
+
+from loralaw.errors import SpecError
+from loralaw.spec import parse_study
+from loralaw.study import check
+
+
+def messages(**settings: object) -> dict[str, str]:
+    with pytest.raises(SpecError) as caught:
+        check(parse_study({"ranks": [1], "sizes": [4], **settings}, "s"), "s")
+    return {problem.where: problem.message for problem in caught.value.problems}
+
+
+def test_models_data_ranks_and_sizes_in_one_list(tiny_model: Path, text_file: Path) -> None:
+    found = messages(
+        base_models=[str(tiny_model), "micro-7m"],
+        task=str(text_file),
+        ranks=[1, 17],
+        sizes=[4, 10_000],
+        methods=[{"name": "lora", "target_modules": ["q_prj"]}, "rslora"],
+        training={"max_length": 128},
+    )
+    assert set(found) == {
+        "base_models[1]", "ranks[1]", "sizes[1]", "methods[0].target_modules", "training.max_length",
+    }  # fmt: skip
+    assert "use at most 16" in found["ranks[1]"]
+    assert "10,000 examples asked" in found["sizes[1]"]
+    assert 'Did you mean "q_proj"' in found["methods[0].target_modules"]
+    assert "at most 64" in found["training.max_length"]
+
+
+def test_a_task_that_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
+    found = messages(base_models=[str(tiny_model)], task=str(tmp_path / "none.csv"))
+    assert "no such file" in found["task"]

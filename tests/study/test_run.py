@@ -1,0 +1,187 @@
+"""Running a study: resume, growth, failures, and the same table whatever happens in between."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import loralaw
+from loralaw.errors import StorageError
+from loralaw.spec import StudySpec, parse_study
+from loralaw.store import Study, open_study
+from loralaw.study import RunProgress
+from loralaw.study import run as run_room
+
+COSTS = ["train_seconds", "evaluate_seconds", "peak_memory_bytes"]
+
+
+def study(model: Path, text_file: Path, **changes: Any) -> StudySpec:
+    settings = {
+        "name": "s",
+        "base_models": [str(model)],
+        "task": str(text_file),
+        "ranks": [1, 4],
+        "sizes": [8, 16],
+        "seeds": [0],
+        "training": {"steps": 12, "batch_size": 2, "max_length": 16, "dtype": "float32"},
+        "evaluation": {"test_examples": 4, "probe_examples": 4},
+    }
+    return parse_study({**settings, **changes}, "s")
+
+
+def results(done: Study) -> pl.DataFrame:
+    return done.table().drop(COSTS).sort("key")
+
+
+class Recorder(RunProgress):
+    """Counts the cells that were trained; can interrupt after the first packs."""
+
+    def __init__(self, interrupt_at: int | None = None) -> None:
+        self.n_trained, self._interrupt_at, self.n_packs = 0, interrupt_at, 0
+
+    def begin_pack(self, title: str, n_cells: int, work: float) -> None:
+        if self.n_packs == self._interrupt_at:
+            raise KeyboardInterrupt
+        self.n_packs += 1
+
+    def cell_ended(self, title: str, status: str, reason: str | None) -> None:
+        self.n_trained += 1
+
+
+def test_a_study_is_trained_once(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    first, second = Recorder(), Recorder()
+    done = loralaw.run(study(tiny_model, text_file), tmp_path / "out", first)
+    again = loralaw.run(study(tiny_model, text_file), tmp_path / "out", second)
+    table = done.table()
+    assert (first.n_trained, second.n_trained) == (4, 0)
+    assert table["status"].to_list() == ["finished"] * 4
+    assert_frame_equal(table, again.table())
+    for column in ("cross_entropy", "perplexity", "accuracy", "miub_nats", "jsd_nats", "norm_ratio", "train_seconds"):
+        assert table[column].is_not_null().all(), column
+    assert table["choice_accuracy"].is_null().all()
+    record = done.records()[0]
+    assert record["absent_metrics"]["choice_accuracy"]
+    assert {layer["layer"].rpartition(".")[2] for layer in record["layers"]} >= {"q_proj", "down_proj"}
+    assert (done.adapter_folder(record["key"]) / "adapter_model.safetensors").exists()
+
+
+def test_the_table_does_not_depend_on_packing_or_interruption(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    whole = loralaw.run(study(tiny_model, text_file), tmp_path / "whole")
+    solo_spec = study(tiny_model, text_file, packing=False)
+    with pytest.raises(KeyboardInterrupt):
+        loralaw.run(solo_spec, tmp_path / "solo", Recorder(interrupt_at=2))
+    assert len(open_study(tmp_path / "solo").records()) == 2
+    counted = Recorder()
+    solo = loralaw.run(solo_spec, tmp_path / "solo", counted)
+    assert counted.n_trained == 2
+    assert_frame_equal(results(whole), results(solo), check_exact=True)
+
+
+def test_a_grown_study_trains_only_its_new_cells(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    small = results(loralaw.run(study(tiny_model, text_file), tmp_path))
+    counted = Recorder()
+    grown = loralaw.run(study(tiny_model, text_file, ranks=[1, 2, 4]), tmp_path, counted)
+    assert counted.n_trained == 2
+    assert_frame_equal(results(grown).filter(pl.col("rank") != 2), small, check_exact=True)
+
+
+def test_divergence_is_a_result_and_harms_nobody(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    wild = {"steps": 12, "batch_size": 2, "max_length": 16, "dtype": "float32", "learning_rate": 1e30}
+    done = loralaw.run(study(tiny_model, text_file, training=wild), tmp_path)
+    table = done.table()
+    assert set(table["status"]) == {"diverged"}
+    assert table["cross_entropy"].is_null().all()
+    assert "learning_rate" in done.records()[0]["reason"]
+    assert done.pending_keys() == []
+
+
+def test_a_failing_cell_costs_only_itself_and_is_tried_again(
+    tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run_room.__globals__["train_pack"]
+
+    def broken(base: Any, task: Any, cells: Any, *rest: Any) -> Any:
+        if any(cell.rank == 4 and cell.n_train_examples == 16 for cell in cells):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return real(base, task, cells, *rest)
+
+    monkeypatch.setitem(run_room.__globals__, "train_pack", broken)
+    done = loralaw.run(study(tiny_model, text_file), tmp_path)
+    assert sorted(done.table()["status"]) == ["finished"] * 3 + ["out-of-memory"]
+    (key,) = done.pending_keys()
+    assert "can't allocate memory" in (done.cell_folder(key) / "error.txt").read_text()
+    monkeypatch.setitem(run_room.__globals__, "train_pack", real)
+    counted = Recorder()
+    mended = loralaw.run(study(tiny_model, text_file), tmp_path, counted)
+    assert counted.n_trained == 1
+    assert set(mended.table()["status"]) == {"finished"}
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_is_finished(
+    tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, n_records = Study.finish_cell, 0
+
+    def full(self: Study, record: dict[str, Any]) -> None:
+        nonlocal n_records
+        n_records += 1
+        if n_records == 3:
+            raise StorageError("no space left")
+        real(self, record)
+
+    monkeypatch.setattr(Study, "finish_cell", full)
+    with pytest.raises(StorageError, match="no space left"):
+        loralaw.run(study(tiny_model, text_file), tmp_path)
+    monkeypatch.setattr(Study, "finish_cell", real)
+    assert len(open_study(tmp_path).records()) == 2
+    counted = Recorder()
+    loralaw.run(study(tiny_model, text_file), tmp_path, counted)
+    assert counted.n_trained == 2
+
+
+def test_auto_dtype_stays_what_the_folder_was_trained_in(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    loralaw.run(study(tiny_model, text_file), tmp_path)
+    auto = {"steps": 12, "batch_size": 2, "max_length": 16, "dtype": "auto"}
+    counted = Recorder()
+    loralaw.run(study(tiny_model, text_file, training=auto), tmp_path, counted)
+    assert counted.n_trained == 0
+
+
+SCRIPT = """
+import sys
+import loralaw
+from loralaw.spec import parse_study
+import json
+loralaw.run(parse_study(json.loads(sys.argv[1]), "s"), sys.argv[2])
+"""
+
+
+def test_kill_at_any_moment_loses_no_finished_cell(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    """Kill -9 a run after its first cells, twice; the resumed table equals the uninterrupted one, bit for bit."""
+    import json
+
+    spec = study(tiny_model, text_file, packing=False, ranks=[1, 2, 4], seeds=[0, 1])
+    folder, settings = tmp_path / "killed", json.dumps(spec.settings())
+    for least in (2, 5):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, settings, str(folder)], env=os.environ)
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("cells/*/record.json"))) < least and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = {p: p.read_bytes() for p in folder.glob("cells/*/record.json")}
+    assert len(before) >= 5
+    resumed = loralaw.run(spec, folder)
+    whole = loralaw.run(spec, tmp_path / "whole")
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert_frame_equal(results(resumed), results(whole), check_exact=True)
