@@ -1,0 +1,5 @@
+"""The report of a study: one self-contained HTML page, a summary for the terminal, a table of laws. No torch."""
+
+from loralaw.report.law_table import law_table as law_table
+from loralaw.report.page import write_report as write_report
+from loralaw.report.terminal import terminal_summary as terminal_summary

@@ -1,0 +1,285 @@
+"""The answer: averages in words, the best measured configuration, the cheapest as good, and what cannot be said."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from scipy import stats
+
+from loralaw.laws import AXES, METRICS, LawFit
+from loralaw.report.cells import CONFIGURATION, finished, label
+from loralaw.report.wording import counted, duration, listed, significant, size
+
+QUALITY = "cross_entropy"
+MAIN_AXES = ("rank", "n_train_examples", "n_params_total")
+LEVEL = 0.95
+DESIGNED = {
+    "rank": ("rank", "ranks"),
+    "n_train_examples": ("data size", "data sizes"),
+    "base_model": ("base model", "base models"),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Cells that differ by seed only, with their mean cross-entropy and cost."""
+
+    label: str
+    keys: list[str]
+    n_seeds: int
+    cross_entropy: float
+    spread: tuple[float, float]
+    train_seconds: float | None
+    worse_by: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """`2.31 nats/token, mean of 2 seeds (2.30 to 2.32)`."""
+        seeds = f", mean of {self.n_seeds} seeds ({significant(self.spread[0], 4)} to {significant(self.spread[1], 4)})"
+        return f"{significant(self.cross_entropy, 4)} nats/token{seeds if self.n_seeds > 1 else ', one seed'}"
+
+    @property
+    def cost(self) -> str:
+        if self.train_seconds is None:
+            return "training time not measured"
+        return f"{duration(self.train_seconds)} of training"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The best configuration measured, and the cheapest whose difference from it is within noise."""
+
+    best: Configuration
+    cheapest: Configuration
+    noise: str
+
+
+@dataclass(frozen=True)
+class Average:
+    """How cross-entropy moves along one axis when everything else is averaged over."""
+
+    axis: str
+    title: str
+    short: str
+    note: str
+    levels: list[tuple[str, str]]
+
+
+def configurations(table: pl.DataFrame) -> list[tuple[Configuration, list[float]]]:
+    """Every configuration with a measured cross-entropy and the values of its cells, best first."""
+    measured = finished(table).filter(pl.col(QUALITY).is_finite())
+    several = table["method"].n_unique() > 1
+    found = []
+    for _, group in measured.group_by(CONFIGURATION, maintain_order=True):
+        values = [float(v) for v in group[QUALITY]]
+        found.append(
+            (
+                Configuration(
+                    label=label(group.row(0, named=True), several),
+                    keys=group["key"].to_list(),
+                    n_seeds=len(values),
+                    cross_entropy=sum(values) / len(values),
+                    spread=(min(values), max(values)),
+                    train_seconds=group["train_seconds"].mean(),  # type: ignore[arg-type]
+                ),
+                values,
+            )
+        )
+    return sorted(found, key=lambda pair: pair[0].cross_entropy)
+
+
+def advise(table: pl.DataFrame) -> Advice | None:
+    """Best and cheapest within noise; None if no cross-entropy was measured.
+
+    The noise of a difference is Student's t times the between-seed deviation, pooled over all configurations; with one
+    seed it is the standard error of the best cell on the test set, which knows nothing of training noise.
+
+    **Source**: ours.
+    """
+    found = configurations(table)
+    if not found:
+        return None
+    best = found[0][0]
+    free = sum(len(values) - 1 for _, values in found)
+    if free:
+        squares = sum((v - c.cross_entropy) ** 2 for c, values in found for v in values)
+        deviation = (squares / free) ** 0.5
+        factor = float(stats.t.ppf((1 + LEVEL) / 2, free)) * deviation
+        within = [
+            c
+            for c, _ in found
+            if c.cross_entropy - best.cross_entropy <= factor * (1 / c.n_seeds + 1 / best.n_seeds) ** 0.5
+        ]
+        noise = (
+            f"Noise: cells that differ by seed only spread by {significant(deviation)} nats/token (standard deviation, "
+            f"{counted(free, 'degree')} of freedom); two {best.n_seeds}-seed means closer than "
+            f"{significant(factor * (2 / best.n_seeds) ** 0.5)} nats/token are not told apart at {LEVEL:.0%}."
+        ).replace("95%", "95 %")
+    else:
+        error = _test_error(table, best)
+        within = [c for c, _ in found if c.cross_entropy - best.cross_entropy <= 1.96 * error]
+        noise = (
+            f"Noise: every configuration ran with one seed, so only the test set's own error is known "
+            f"(± {significant(1.96 * error)} nats/token at 95 %). The noise of training is not in it."
+            if error
+            else "Noise: one seed and no standard error, so nothing says which differences are real."
+        )
+    cheapest = min(within, key=lambda c: float("inf") if c.train_seconds is None else c.train_seconds)
+    return Advice(best, _against(cheapest, best), noise)
+
+
+def averages(fits: list[LawFit]) -> list[Average]:
+    """One entry a main axis with at least two levels: the level means of cross-entropy and what they do, in words."""
+    by_axis = {fit.axis: fit for fit in fits if fit.metric == QUALITY and len(fit.levels) > 1}
+    return [_average(by_axis[axis]) for axis in MAIN_AXES if axis in by_axis]
+
+
+def limits(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit], n_planned: int) -> list[str]:
+    """What this study cannot say, and why, one sentence each."""
+    return [
+        *_unfinished(table, n_planned),
+        *_short_axes(table),
+        *_few_seeds(table),
+        *_left_out(fits),
+        *_floor(fits),
+        *_scaling(records),
+        *_absent(table, records),
+    ]
+
+
+def _unfinished(table: pl.DataFrame, n_planned: int) -> list[str]:
+    ended = Counter(table["status"])
+    parts = [f"{counted(ended[s], 'cell')} {said}" for s, said in _ENDINGS.items() if ended[s]]
+    parts += [f"{counted(n, 'cell')} ended as {s}" for s, n in ended.items() if s not in _ENDINGS and s != "finished"]
+    if missing := max(n_planned - table.height, 0):
+        parts.append(f"{counted(missing, 'cell')} not run yet")
+    if not parts:
+        return []
+    return [f"{ended['finished']:,} of {max(n_planned, table.height):,} planned cells have a result: {listed(parts)}."]
+
+
+_ENDINGS = {"diverged": "diverged", "error": "failed with an error", "out-of-memory": "ran out of memory"}
+
+
+def _short_axes(table: pl.DataFrame) -> list[str]:
+    sentences = []
+    done = finished(table)
+    for axis, (one, many) in DESIGNED.items():
+        levels = sorted(done[axis].drop_nulls().unique())
+        shown = listed([v if isinstance(v, str) else size(v) for v in levels])
+        if len(levels) == 1:
+            sentences.append(f"Only one {one} ({shown}) has results: nothing is said about the effect of {one}.")
+        elif len(levels) == 2:
+            sentences.append(f"Two {many} ({shown}) show a difference, not a law: a law needs at least three.")
+    return sentences
+
+
+def _few_seeds(table: pl.DataFrame) -> list[str]:
+    n = finished(table)["seed"].n_unique()
+    if n == 1:
+        return ["One seed: how much a result changes when training is repeated was not measured."]
+    if n in (2, 3):
+        return [
+            f"{n} seeds: bands and intervals are for the seeds that were run. For other seeds a 95 % band may miss up "
+            "to 15 times in 100 instead of 5; more seeds cure that."
+        ]
+    return []
+
+
+def _left_out(fits: list[LawFit]) -> list[str]:
+    parts = [
+        f"{f.n_contexts} of {counted(f.n_contexts + f.n_contexts_left_out, 'setting')} along {AXES[f.axis].label}"
+        for f in fits
+        if f.metric == QUALITY and f.n_contexts_left_out
+    ]
+    if not parts:
+        return []
+    return [
+        f"Only settings that ran at every level of an axis can be compared along it: {listed(parts)}. The others are "
+        "in no mean and no law of that axis."
+    ]
+
+
+def _floor(fits: list[LawFit]) -> list[str]:
+    if not any(fit.has_law for fit in fits):
+        return []
+    return [
+        "A floor is the floor of this law over these sizes, not an irreducible loss: a slope that changes looks so."
+    ]
+
+
+def _scaling(records: list[dict[str, Any]]) -> list[str]:
+    done = [r for r in records if r["status"] == "finished" and r["metrics"].get("miub_nats") is not None]
+    ranks = {r["cell"]["rank"] for r in done}
+    methods = {(r["cell"]["method"]["name"], r["cell"]["method"].get("lora_alpha")) for r in done}
+    if len(ranks) < 2 or not methods or any(name != "lora" for name, _ in methods):
+        return []
+    return [
+        "With lora_alpha fixed, the adapter's scale lora_alpha / rank falls as rank grows, and MIUB falls with the "
+        "norm of the adapter's output. So a fall of MIUB with rank may be the scale's; compare it with the norm "
+        "ratio, or run rslora."
+    ]
+
+
+def _absent(table: pl.DataFrame, records: list[dict[str, Any]]) -> list[str]:
+    reasons: dict[str, Counter[str]] = {}
+    for record in records:
+        for metric, reason in (record.get("absent_metrics") or {}).items():
+            reasons.setdefault(metric, Counter())[str(reason)] += 1
+    return [
+        f"{_metric_label(metric)} is absent from {counted(sum(why.values()), 'cell')}: {listed(why)}."
+        for metric, why in reasons.items()
+    ]
+
+
+def _metric_label(name: str) -> str:
+    text = METRICS[name].label if name in METRICS else name
+    return text[:1].upper() + text[1:]
+
+
+def _average(fit: LawFit) -> Average:
+    means = [float(m) for m in fit.means]
+    names = [_named(fit.axis, size(float(v))) for v in fit.levels]
+    digits = _digits(means)
+    texts = [significant(m, digits) for m in means]
+    rises = [i for i in range(len(means) - 1) if means[i + 1] >= means[i]]
+    ends = f"from {texts[0]} at {names[0]} to {texts[-1]} at {names[-1]} ({_signed(means[-1] - means[0])} nats/token)"
+    if not rises:
+        said = f"falls at every step, {ends}"
+    else:
+        where = listed([f"{names[i]} to {names[i + 1]} ({_signed(means[i + 1] - means[i])})" for i in rises])
+        moves = "falls" if means[-1] < means[0] else "does not fall"
+        said = f"{moves} over the whole range, {ends}; it does not fall from {where}"
+    note = f"Average of {counted(fit.n_contexts, 'setting')} ({counted(fit.n_cells, 'cell')})."
+    title = AXES[fit.axis].label
+    return Average(
+        fit.axis, title[:1].upper() + title[1:], said, note, list(zip(map(size, fit.levels), texts, strict=True))
+    )
+
+
+def _named(axis: str, level: str) -> str:
+    """`rank 16`, `4,096 examples`."""
+    unit = AXES[axis].unit
+    return f"{level} {unit}" if unit else f"{AXES[axis].label} {level}"
+
+
+def _digits(means: list[float]) -> int:
+    """Three digits, or as many as tell neighbours apart."""
+    for digits in (3, 4, 5):
+        if len({significant(m, digits) for m in means}) == len(set(means)):
+            return digits
+    return 5
+
+
+def _signed(value: float) -> str:
+    return ("+" if value > 0 else "") + significant(value)
+
+
+def _against(one: Configuration, best: Configuration) -> Configuration:
+    return Configuration(**{**one.__dict__, "worse_by": one.cross_entropy - best.cross_entropy})
+
+
+def _test_error(table: pl.DataFrame, best: Configuration) -> float:
+    values = table.filter(pl.col("key").is_in(best.keys))[f"{QUALITY}_stderr"].drop_nulls()
+    return float(values[0]) if len(values) else 0.0

@@ -1,0 +1,195 @@
+"""One self-contained HTML page of a study: the answer first, then the evidence. No request to any host."""
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from loralaw._version import __version__
+from loralaw.laws import AXES, METRICS, LawFit, describe, fit_all
+from loralaw.report import cells, inside, plots, provenance
+from loralaw.report.answer import QUALITY, advise, averages, limits
+from loralaw.report.cost import cost_figure
+from loralaw.report.law_panels import VIEWS, law_figures, level_rows, series_of, title_of
+from loralaw.report.wording import counted, duration, significant
+from loralaw.store import Study, write_text
+
+HEADLINE_METRICS = (QUALITY, "miub_nats")
+"""Metrics whose sentences stand in the answer; the others are a selector away."""
+
+PANEL_AXES = ("rank", "n_train_examples", "n_params_total")
+
+
+def write_report(study: Study, path: Path | None = None) -> Path:
+    """Write the report of a study, finished or not, as one HTML file.
+
+    Args:
+        study: an open study.
+        path: where to; `report.html` in the study's folder if not given.
+
+    Returns:
+        The path written.
+
+    Raises:
+        StorageError: the disk refused; an older report is left as it was.
+    """
+    path = study.path / "report.html" if path is None else Path(path)
+    write_text(path, render(study))
+    return path
+
+
+def render(study: Study) -> str:
+    """The page as text."""
+    records, table = study.records(), study.table()
+    fits = fit_all(table) if cells.finished(table).height else []
+    layers = inside.layers_by_base_model(records, list(dict.fromkeys(s.base_model for s in series_of(table))))
+    figures = {
+        "cells": [plots.hover_text(cells.hover_lines(row)) for row in cells.shown(table).iter_rows(named=True)],
+        "laws": law_figures(table, [f for f in fits if f.axis in PANEL_AXES]),
+        "inside": [inside.inside_figures(base) for base in layers],
+        "cost": cost_figure(table),
+    }
+    scripts = [get_plotlyjs().replace("\r", ""), _own("report.js")]
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_own("template.html.j2")).render(
+        name=study.name,
+        significant=significant,
+        version=__version__,
+        written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        policy=_policy(scripts),
+        style=Markup(_own("report.css")),
+        plotly=Markup(scripts[0]),
+        script=Markup(scripts[1]),
+        data=Markup(script_json(figures)),
+        subtitle=subtitle(table, len(study.planned_keys)),
+        **_answer(table, records, fits, len(study.planned_keys)),
+        **_laws(table, fits),
+        **_inside(layers),
+        cost_is_drawn=figures["cost"] is not None,
+        **_cells(table, records),
+        **_made(study, records),
+    )
+
+
+def script_json(value: Any) -> str:
+    """JSON that is safe inside a `<script>` element: no `<`, `>`, `&` and no line separators of JavaScript."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit], n_planned: int) -> dict[str, Any]:
+    shown = [f for f in fits if f.axis in PANEL_AXES]
+    return {
+        "n_finished": cells.finished(table).height,
+        "n_planned": max(n_planned, table.height),
+        "averages": averages(fits),
+        "advice": advise(table),
+        "headlines": [
+            (title_of(METRICS[metric]), [(AXES[f.axis].label, sentence(f)) for f in shown if f.metric == metric])
+            for metric in HEADLINE_METRICS
+            if any(f.metric == metric for f in shown)
+        ],
+        "limits": limits(table, records, fits, n_planned),
+    }
+
+
+def _laws(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, Any]:
+    metrics = list(dict.fromkeys(f.metric for f in fits))
+    axes = [axis for axis in PANEL_AXES if any(f.axis == axis for f in fits)]
+    by_pair = {(f.metric, f.axis): f for f in fits}
+    panels = [
+        {
+            "axis": axis,
+            "title": AXES[axis].label,
+            "captions": [
+                {
+                    "metric": metric,
+                    "sentence": sentence(fit),
+                    "message": fit.message,
+                    "status": str(fit.status).replace("-", " "),
+                    "levels": level_rows(fit),
+                    "label": METRICS[metric].label,
+                }
+                for metric in metrics
+                if (fit := by_pair.get((metric, axis))) is not None
+            ],
+        }
+        for axis in axes
+    ]
+    legend = [(s.label, s.number % 7 + 1, plots.symbol(s.number)) for s in series_of(table)]
+    return {"metrics": [(m, title_of(METRICS[m])) for m in metrics], "panels": panels, "legend": legend, "views": VIEWS}
+
+
+def _inside(layers: list[inside.BaseModelLayers]) -> dict[str, Any]:
+    estimators = [e for e in inside.ESTIMATORS if any(e in base.estimators() for base in layers)]
+    return {
+        "layer_bases": [(i, base.base_model, base.n_cells, base.ranks) for i, base in enumerate(layers)],
+        "estimators": [(name, _with_unit(*inside.ESTIMATORS[name])) for name in estimators],
+        "ranks": sorted({rank for base in layers for rank in base.ranks}),
+    }
+
+
+def _cells(table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
+    picked = cells.shown(table)
+    return {
+        "columns": cells.columns_with_values(picked),
+        "rows": cells.table_rows(picked),
+        "n_rows_all": table.height,
+        "statuses": sorted(set(table["status"])),
+        "failures": cells.failures(table, records),
+    }
+
+
+def _made(study: Study, records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "settings": provenance.settings_text(study.settings),
+        "made_with": provenance.made_with(study.provenance, records),
+        "hashes": provenance.hashes(records),
+        "command": provenance.command(study.provenance),
+    }
+
+
+def subtitle(table: pl.DataFrame, n_planned: int) -> str:
+    """What was run: `72 cells · 3 base models × 4 ranks × 3 data sizes × 2 seeds · 2 min 41 s of training`."""
+    done = cells.finished(table)
+    n_all = max(n_planned, table.height)
+    parts = [counted(n_all, "cell") if done.height == n_all else f"{done.height:,} of {n_all:,} cells finished"]
+    axes = (("base_model", "base model"), ("rank", "rank"), ("n_train_examples", "data size"), ("seed", "seed"))
+    if table.height:
+        parts.append(" × ".join(counted(table[column].n_unique(), noun) for column, noun in axes))
+    if done.height and done["train_seconds"].null_count() < done.height:
+        parts.append(f"{duration(float(done['train_seconds'].sum()))} of training")
+    return " · ".join(parts)
+
+
+def sentence(fit: LawFit) -> str:
+    """The sentence of a fit as one that stands alone."""
+    text = describe(fit)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _with_unit(label: str, unit: str) -> str:
+    return f"{label} ({unit})" if unit else label
+
+
+def _policy(scripts: list[str]) -> str:
+    """A content security policy: nothing is fetched from anywhere, and no script runs but our own two."""
+    hashed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    return (
+        f"default-src 'none'; script-src {hashed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _own(name: str) -> str:
+    return (files("loralaw.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,112 @@
+// Draws the figures of the page and sorts and filters its table. Text is only ever set as text.
+(function () {
+  "use strict";
+
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const colourKeys = new Set(["color", "fillcolor", "gridcolor", "linecolor", "tickcolor", "colorscale"]);
+  const config = { displayModeBar: false, responsive: true };
+
+  const byId = (id) => document.getElementById(id);
+  const token = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const onChange = (id, action) => byId(id) && byId(id).addEventListener("change", action);
+
+  // A copy of a figure in which colour tokens such as "@series-1" are the colours of the present scheme.
+  function painted(value, isColour) {
+    if (Array.isArray(value)) return value.map((inner) => painted(inner, isColour));
+    if (value !== null && typeof value === "object") {
+      return Object.fromEntries(
+        Object.entries(value).map(([key, inner]) => [key, painted(inner, isColour || colourKeys.has(key))])
+      );
+    }
+    return isColour && typeof value === "string" && value[0] === "@" ? token(value.slice(1)) : value;
+  }
+
+  function draw(place, figure) {
+    place.hidden = !figure;
+    if (!figure) return;
+    const { data, layout } = painted(figure, false);
+    for (const trace of data) {
+      if (trace.cells) trace.text = trace.cells.map((cell) => figures.cells[cell]);
+    }
+    const ink = token("ink"), surface = token("surface"), family = getComputedStyle(document.body).fontFamily;
+    Object.assign(layout, {
+      font: { family, size: 12.5, color: token("muted") },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      hoverlabel: { bgcolor: surface, bordercolor: token("axis"), font: { family, color: ink, size: 13 }, align: "left" },
+      dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
+      autosize: true,
+    });
+    place.style.height = layout.height ? layout.height + "px" : "";
+    Plotly.react(place, data, layout, config);
+  }
+
+  function drawLaws() {
+    const metric = byId("metric").value, view = byId("view").value;
+    for (const panel of document.querySelectorAll("figure[data-axis]")) {
+      const views = (figures.laws[metric] || {})[panel.dataset.axis];
+      draw(panel.querySelector(".plot"), views && views[view]);
+      for (const caption of panel.querySelectorAll("[data-metric]")) {
+        caption.hidden = caption.dataset.metric !== metric;
+      }
+    }
+  }
+
+  function drawInside() {
+    const of = (figures.inside[Number(byId("layer-base").value)] || {})[byId("estimator").value] || {};
+    const map = of[byId("layer-rank").value];
+    draw(byId("heat"), map);
+    draw(byId("along"), of.along);
+    byId("heat-note").textContent = map ? "" : "This base model has no such measurement.";
+    byId("along-note").hidden = !of.along;
+  }
+
+  function drawAll() {
+    if (byId("metric")) drawLaws();
+    if (byId("heat")) drawInside();
+    if (byId("cost-plot")) draw(byId("cost-plot"), figures.cost);
+  }
+
+  function sortBy(header) {
+    const table = byId("cell-table"), body = table.tBodies[0], column = header.cellIndex;
+    const down = header.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = Array.from(body.rows, (row) => {
+      const cell = row.cells[column], number = cell.dataset.value;
+      return { row, value: number === undefined ? cell.textContent : number === "" ? null : Number(number) };
+    });
+    const absent = (value) => value === null || value === "";
+    rows.sort((a, b) => {
+      if (absent(a.value) || absent(b.value)) return absent(a.value) - absent(b.value);
+      const order = typeof a.value === "number" ? a.value - b.value : a.value.localeCompare(b.value, "en", { numeric: true });
+      return down ? -order : order;
+    });
+    body.append(...rows.map((one) => one.row));
+  }
+
+  function filter() {
+    const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean), status = byId("status").value;
+    let n = 0;
+    for (const row of byId("cell-table").tBodies[0].rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = (status !== "" && row.dataset.status !== status) || !words.every((word) => text.includes(word));
+      n += row.hidden ? 0 : 1;
+    }
+    byId("n-shown").textContent = n + (n === 1 ? " cell" : " cells");
+  }
+
+  onChange("metric", drawLaws);
+  onChange("view", drawLaws);
+  for (const id of ["layer-base", "estimator", "layer-rank"]) onChange(id, drawInside);
+  if (byId("cell-table")) {
+    byId("find").addEventListener("input", filter);
+    onChange("status", filter);
+    for (const header of byId("cell-table").tHead.rows[0].cells) {
+      const button = header.querySelector("button");
+      if (button) button.addEventListener("click", () => sortBy(header));
+    }
+  }
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  drawAll();
+})();

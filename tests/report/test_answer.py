@@ -1,0 +1,106 @@
+from pathlib import Path
+
+import polars as pl
+import pytest
+from synthetic_study import write_synthetic
+
+from loralaw.laws import fit_all
+from loralaw.report.answer import advise, averages, configurations, limits
+from loralaw.report.cost import pareto_front
+from loralaw.store import Study, table_of
+
+
+def rows(study: Study, **losses: list[float]) -> pl.DataFrame:
+    """The study's table with some columns replaced."""
+    return study.table().with_columns(**{name: pl.Series(values) for name, values in losses.items()})
+
+
+def test_best_is_a_mean_over_seeds_not_one_lucky_cell(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 2], sizes=[8], seeds=[0, 1])
+    table = rows(study, cross_entropy=[1.0, 3.0, 1.5, 1.6])  # rank 1 has the best cell, rank 2 the best mean
+
+    advice = advise(table)
+
+    assert advice is not None
+    assert "rank 2" in advice.best.label
+    assert advice.best.cross_entropy == pytest.approx(1.55)
+
+
+def test_cheapest_within_noise_follows_from_the_pooled_seed_spread(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 2, 4], sizes=[8], seeds=[0, 1])
+    seconds = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+    # Pooled variance 3 · (0.1²/2) / 3 = 0.005, t(0.975, 3) = 3.182: means closer than 3.182 · 0.0707 = 0.225 are equal.
+    table = rows(study, cross_entropy=[2.4, 2.5, 2.15, 2.25, 2.0, 2.1], train_seconds=seconds)
+
+    advice = advise(table)
+
+    assert advice is not None
+    assert "rank 4" in advice.best.label
+    assert "rank 2" in advice.cheapest.label  # 0.15 worse: within; rank 1 is 0.40 worse: not
+    assert advice.cheapest.worse_by == pytest.approx(0.15)
+
+
+def test_one_seed_says_that_training_noise_is_unknown(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 2], sizes=[8], seeds=[0])
+
+    advice = advise(study.table())
+
+    assert advice is not None
+    assert "noise of training is not in it" in advice.noise
+    assert any("One seed" in sentence for sentence in limits(study.table(), study.records(), [], 2))
+
+
+def test_averages_say_where_cross_entropy_does_not_fall(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 4, 16], sizes=[8], seeds=[0, 1])
+    table = rows(study, cross_entropy=[3.0, 3.1, 2.0, 2.1, 2.5, 2.6])
+
+    (average,) = averages(fit_all(table))
+
+    assert average.axis == "rank"
+    assert "falls over the whole range, from 3.05 at rank 1 to 2.55 at rank 16" in average.short
+    assert "does not fall from rank 4 to rank 16 (+0.500)" in average.short
+
+
+def test_averages_say_that_it_falls_at_every_step(tmp_path: Path) -> None:
+    found = {a.axis: a.short for a in averages(fit_all(write_synthetic(tmp_path).table()))}
+
+    assert set(found) == {"rank", "n_train_examples", "n_params_total"}
+    assert all(text.startswith("falls at every step") for text in found.values())
+
+
+def test_limits_count_every_way_to_be_unfinished(tmp_path: Path) -> None:
+    failed = {0: ("diverged", "loss was nan"), 1: ("out-of-memory", "9 GiB"), 2: ("out-of-memory", "9 GiB")}
+    study = write_synthetic(tmp_path, n_run=10, failed=failed, choices=False)
+
+    said = limits(study.table(), study.records(), fit_all(study.table()), len(study.planned_keys))
+
+    assert said[0] == (
+        "7 of 72 planned cells have a result: 1 cell diverged, 2 cells ran out of memory and 62 cells not run yet."
+    )
+    assert any("Only one base model" in sentence for sentence in said)
+    assert any("the task has no choices" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(("method", "warned"), [("lora", True), ("rslora", False)])
+def test_a_fall_of_miub_with_rank_may_be_the_scale(tmp_path: Path, method: str, warned: bool) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], method_name=method)
+
+    said = " ".join(limits(study.table(), study.records(), [], 24))
+
+    assert ("lora_alpha / rank falls" in said) == warned
+
+
+def test_nothing_cheaper_beats_a_point_of_the_front(tmp_path: Path) -> None:
+    every = [c for c, _ in configurations(write_synthetic(tmp_path).table())]
+    front = pareto_front(every)
+
+    assert front[-1] == every[0]  # the best of all is on it
+    for one in front:
+        assert not any(
+            o.train_seconds <= one.train_seconds and o.cross_entropy < one.cross_entropy  # type: ignore[operator]
+            for o in every
+        )
+
+
+def test_an_empty_table_has_no_advice() -> None:
+    assert advise(table_of([])) is None
