@@ -106,7 +106,9 @@ def main() -> None:
     plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        lr=LEARNING_RATES[args.size], betas=(0.9, 0.95), fused=True,
+        lr=LEARNING_RATES[args.size],
+        betas=(0.9, 0.95),
+        fused=True,
     )
     checkpoint, first, seconds = args.work / f"{args.size}.pt", 0, 0.0
     if checkpoint.exists():
@@ -129,10 +131,20 @@ def main() -> None:
         optimizer.zero_grad()
         if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == args.steps:
             seconds = time.perf_counter() - started
-            write_atomically(checkpoint, {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                                          "step": step + 1, "seconds": seconds})
-            print(f"step {step + 1} loss {loss.item():.3f} validation {validation_loss(model, validation, 64):.3f} "
-                  f"{seconds:.0f} s", flush=True)
+            write_atomically(
+                checkpoint,
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step + 1,
+                    "seconds": seconds,
+                },
+            )
+            print(
+                f"step {step + 1} loss {loss.item():.3f} validation {validation_loss(model, validation, 64):.3f} "
+                f"{seconds:.0f} s",
+                flush=True,
+            )
 
     folder = args.out / args.size
     model.to(torch.bfloat16).save_pretrained(folder)

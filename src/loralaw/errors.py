@@ -49,10 +49,13 @@ class Problem:
 
 
 class SpecError(InputError):
-    """A study that cannot be run, with all of its problems at once."""
+    """A study that cannot be run, with all of its problems at once.
 
-    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
-        self.source, self.problems = source, list(problems)
+    `rest` is what is left of the study without them (a `loralaw.spec.Salvage`), where something is.
+    """
+
+    def __init__(self, source: str, problems: Sequence[Problem], rest: object = None) -> None:
+        self.source, self.problems, self.rest = source, list(problems), rest
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         super().__init__("\n".join([f"{source}: {count}", *(f"  {problem}" for problem in problems)]))
 

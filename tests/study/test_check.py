@@ -7,6 +7,7 @@ import pytest
 from loralaw.errors import SpecError
 from loralaw.spec import parse_study
 from loralaw.study import check
+from loralaw.study.check import check_file
 
 
 def messages(**settings: object) -> dict[str, str]:
@@ -36,3 +37,16 @@ def test_models_data_ranks_and_sizes_in_one_list(tiny_model: Path, text_file: Pa
 def test_a_task_that_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
     found = messages(base_models=[str(tiny_model)], task=str(tmp_path / "none.csv"))
     assert "no such file" in found["task"]
+
+
+def test_mistakes_in_the_file_and_in_what_it_names_come_together(tiny_model: Path, text_file: Path) -> None:
+    path = text_file.with_name("mine.yaml")
+    path.write_text(
+        f"base_models: [{tiny_model}, micro-7m]\ntask: {text_file.name}\nranks: [0, 4, 99]\nsizes: [4, -1, 10000]\n"
+        "layout: gird\ntraining: {max_length: 16}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        check_file(path)
+    places = [problem.where for problem in caught.value.problems]
+    assert set(places) == {"ranks[0]", "sizes[1]", "layout", "base_models[1]", "ranks[2]", "sizes[2]"}
+    assert str(caught.value).startswith(f"{path}: 6 problems")

@@ -10,9 +10,8 @@ def fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.", show_default=False)],
 ) -> None:
     """Fit a power law with a floor to every metric along every axis, and say what holds."""
-    from rich.console import Console
-
+    from loralaw.cli.console import console
     from loralaw.report import terminal_laws
     from loralaw.store import open_study
 
-    Console().print(terminal_laws(open_study(folder)))
+    console().print(terminal_laws(open_study(folder)))

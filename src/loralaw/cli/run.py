@@ -16,23 +16,17 @@ def run(
 
     Can be interrupted or killed at any moment; the same command goes on where it stopped.
     """
-    from rich.console import Console
+    from loralaw.cli.console import console
 
-    from loralaw.spec import load_study
-
-    spec = load_study(study)  # before the slow imports: a mistake in the file is answered at once
-    console = Console()
-    from loralaw.report import terminal_summary, write_report
-    from loralaw.study import run as run_study
-    from loralaw.study import watch
-
+    screen = console()
     try:
-        finished = run_study(study, out, watch(console))
+        from loralaw.report import terminal_summary, write_report
+        from loralaw.study import run as run_study
+        from loralaw.study import watch
+
+        finished = run_study(study, out, watch(screen))
     except KeyboardInterrupt:
-        folder = out or Path("studies") / spec.name
-        console.print(
-            f"\ninterrupted: every finished cell is saved in {folder}; the same command goes on", markup=False
-        )
+        screen.print("\ninterrupted: every finished cell is saved; the same command goes on from there")
         raise typer.Exit(130) from None
     write_report(finished)
-    console.print(terminal_summary(finished))
+    screen.print(terminal_summary(finished))

@@ -2,4 +2,5 @@
 
 from loralaw.report.law_table import law_table as law_table
 from loralaw.report.page import write_report as write_report
+from loralaw.report.terminal import terminal_laws as terminal_laws
 from loralaw.report.terminal import terminal_summary as terminal_summary

@@ -38,6 +38,19 @@ def terminal_summary(study: Study) -> RenderableType:
     )
 
 
+def terminal_laws(study: Study) -> RenderableType:
+    """Every metric along every axis in a sentence, with what to make of it."""
+    fits = fit_all(study.table())
+    if not fits:
+        return Text("No axis of this study has two levels with a result: there is nothing to fit yet.")
+    grid = _grid()
+    grid.add_column(overflow="fold")
+    for fit in fits:
+        name = f"{METRICS[fit.metric].label}, {AXES[fit.axis].label}"
+        grid.add_row(Text(name), Text(str(fit.status)), Text(fit.message))
+    return Group(_laws(fits), Text(), grid)
+
+
 def _grid() -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)

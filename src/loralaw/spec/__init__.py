@@ -6,6 +6,7 @@ from loralaw.spec.layout import Point as Point
 from loralaw.spec.layout import points as points
 from loralaw.spec.load_study import load_study as load_study
 from loralaw.spec.load_study import parse_study as parse_study
+from loralaw.spec.salvage import Salvage as Salvage
 from loralaw.spec.study_spec import FILE_ENDINGS as FILE_ENDINGS
 from loralaw.spec.study_spec import EvaluationSpec as EvaluationSpec
 from loralaw.spec.study_spec import MethodSpec as MethodSpec

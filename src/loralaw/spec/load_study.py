@@ -1,6 +1,7 @@
 """Reading a study file: YAML in, a `StudySpec` out, or one error with every problem in it."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from loralaw.errors import Problem, SpecError, did_you_mean
+from loralaw.spec.salvage import salvage
 from loralaw.spec.study_spec import EvaluationSpec, MethodSpec, StudySpec, TaskSpec, TrainingSpec
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -69,7 +71,10 @@ def parse_study(raw: Any, source: str, folder: Path | None = None) -> StudySpec:
     try:
         spec = StudySpec.model_validate(raw)
     except ValidationError as error:
-        raise SpecError(source, [_problem(dict(e)) for e in error.errors()]) from None
+        rest = salvage(raw, [e["loc"] for e in error.errors()])
+        if rest and folder is not None:
+            rest = replace(rest, spec=_anchored(rest.spec, folder))
+        raise SpecError(source, [_problem(dict(e)) for e in error.errors()], rest) from None
     return spec if folder is None else _anchored(spec, folder)
 
 

@@ -1,12 +1,13 @@
 """Whether a study can run: models, data, ranks and sizes against each other, with all problems at once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from loralaw.errors import DataError, ModelError, Problem, SpecError
 from loralaw.models import ModelSource, find_model, skeleton
-from loralaw.spec import StudySpec
+from loralaw.spec import Salvage, StudySpec, load_study
 from loralaw.tasks import TaskData, load_task
 from loralaw.training import smallest_targeted_dimension
 
@@ -30,6 +31,28 @@ class CheckedStudy:
     spec: StudySpec
     models: dict[str, CheckedModel]
     data: TaskData
+
+
+def check_file(path: str | Path) -> CheckedStudy:
+    """Read a study file and look at everything it names; the file's own mistakes and those of models and data together.
+
+    Raises:
+        SpecError: with every problem that was found.
+    """
+    try:
+        return check(load_study(path), str(path))
+    except SpecError as error:
+        if not isinstance(error.rest, Salvage):
+            raise
+        raise SpecError(str(path), [*error.problems, *_more_problems(error.rest)]) from None
+
+
+def _more_problems(rest: Salvage) -> list[Problem]:
+    try:
+        check(rest.spec)
+    except SpecError as error:
+        return [Problem(rest.place_in_file(problem.where), problem.message) for problem in error.problems]
+    return []
 
 
 def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:

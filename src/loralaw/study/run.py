@@ -4,6 +4,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import torch
 from loralaw._version import __version__
 from loralaw.errors import LoralawError
 from loralaw.models import BaseModel, load_base_model
-from loralaw.spec import Cell, StudySpec, load_study
+from loralaw.spec import Cell, StudySpec
 from loralaw.store import Study, open_study, study_lock, write_study, write_text
-from loralaw.study.check import CheckedStudy, check
+from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.plan import plan_cells, plan_packs
 from loralaw.study.progress import RunProgress
 from loralaw.training import EncodedTask, PackEvents, cell_record, machine, n_steps_of, train_pack
@@ -40,10 +41,10 @@ def run(study: StudySpec | str | Path, out: str | Path | None = None, progress: 
         StudyFolderError: the folder is another study's, another version's, or in use.
         StorageError: the disk refused; finished cells are safe.
     """
-    source = "the study" if isinstance(study, StudySpec) else str(study)
-    spec = study if isinstance(study, StudySpec) else load_study(study)
-    folder = Path(out) if out is not None else Path("studies") / spec.name
-    checked = check(_with_dtype(spec, folder), source)
+    checked = check(study) if isinstance(study, StudySpec) else check_file(study)
+    source = "STUDY.yaml" if isinstance(study, StudySpec) else str(study)
+    folder = Path(out) if out is not None else Path("studies") / checked.spec.name
+    checked = replace(checked, spec=_with_dtype(checked.spec, folder))
     with study_lock(folder):
         cells = {cell.key: cell for cell in plan_cells(checked)}
         opened = write_study(folder, checked.spec.settings(), list(cells), _provenance(checked, source, folder))

@@ -1,0 +1,13 @@
+"""Where the commands print: as wide as the terminal, and wide enough for a table where there is none."""
+
+import os
+import sys
+
+from rich.console import Console
+
+WIDTH_WITHOUT_TERMINAL = 120
+
+
+def console() -> Console:
+    wide = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
+    return Console(width=wide, highlight=False)
