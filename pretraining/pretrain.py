@@ -21,6 +21,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from corpus import CONTEXT, VOCABULARY, books, token_stream, train_tokenizer
+from loralaw.training import attention
 
 SIZES = {
     "micro-0.4m": {"hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 176, "num_attention_heads": 2},
@@ -37,7 +38,7 @@ FINAL_LEARNING_RATE_SHARE = 0.02
 def build_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     shape = SIZES[size]
     torch.manual_seed(0)
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
             max_position_embeddings=CONTEXT,
@@ -49,6 +50,9 @@ def build_model(size: str, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausal
             **shape,
         )
     )
+    attention.register()
+    model.set_attn_implementation(attention.FLOAT32_SDPA)
+    return model
 
 
 def batch(stream: np.ndarray, step: int) -> torch.Tensor:

@@ -7,8 +7,6 @@ import typer
 
 from loralaw.errors import InputError
 
-ENDINGS = (".csv", ".json", ".parquet")
-
 
 def table(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.", show_default=False)],
@@ -25,13 +23,16 @@ def table(
     if output is None:
         typer.echo(rows.write_csv(), nl=False)
         return
-    write = {".csv": rows.write_csv, ".json": rows.write_json, ".parquet": rows.write_parquet}.get(
-        output.suffix.lower()
-    )
-    if write is None:
-        raise InputError(f"{output}: the ending {output.suffix!r} is not one of {', '.join(ENDINGS)}")
     try:
-        write(output)
+        match output.suffix.lower():
+            case ".csv":
+                rows.write_csv(output)
+            case ".json":
+                rows.write_json(output)
+            case ".parquet":
+                rows.write_parquet(output)
+            case ending:
+                raise InputError(f'{output}: the ending "{ending}" is not one of .csv, .json, .parquet')
     except OSError as error:
         raise storage_error(output, error) from None
     typer.echo(f"{output}: {rows.height} rows")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.tasks import EncodedRows, TaskData, encode_choices, encode_examples, sample
+from loralaw.tasks import EncodedRows, Example, TaskData, encode_choices, encode_examples, sample
 
 
 class EncodedTask:
@@ -36,7 +36,7 @@ class EncodedTask:
             self._train[seed] = self._encode(self._data.train_subset(self._n_train_max, seed))
         return self._train[seed]
 
-    def _encode(self, examples: list) -> EncodedRows:
+    def _encode(self, examples: list[Example]) -> EncodedRows:
         return encode_examples(examples, self._tokenizer, self.max_length)
 
 
