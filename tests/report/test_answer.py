@@ -26,7 +26,7 @@ def test_best_is_a_mean_over_seeds_not_one_lucky_cell(tmp_path: Path) -> None:
     assert advice.best.cross_entropy == pytest.approx(1.55)
 
 
-def test_cheapest_within_noise_follows_from_the_pooled_seed_spread(tmp_path: Path) -> None:
+def test_smallest_within_noise_follows_from_the_pooled_seed_spread(tmp_path: Path) -> None:
     study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 2, 4], sizes=[8], seeds=[0, 1])
     seconds = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
     # Pooled variance 3 · (0.1²/2) / 3 = 0.005, t(0.975, 3) = 3.182: means closer than 3.182 · 0.0707 = 0.225 are equal.
@@ -36,8 +36,8 @@ def test_cheapest_within_noise_follows_from_the_pooled_seed_spread(tmp_path: Pat
 
     assert advice is not None
     assert "rank 4" in advice.best.label
-    assert "rank 2" in advice.cheapest.label  # 0.15 worse: within; rank 1 is 0.40 worse: not
-    assert advice.cheapest.worse_by == pytest.approx(0.15)
+    assert "rank 2" in advice.smallest.label  # 0.15 worse: within; rank 1 is 0.40 worse: not
+    assert advice.smallest.worse_by == pytest.approx(0.15)
 
 
 def test_one_seed_says_that_training_noise_is_unknown(tmp_path: Path) -> None:

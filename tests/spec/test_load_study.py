@@ -24,6 +24,8 @@ def test_defaults_are_written_out() -> None:
         {"name": "lora", "lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": "all-linear"}
     ]
     assert settings["training"]["dtype"] == "auto"
+    assert settings["training"]["steps"] == 300
+    assert parse_study({**GOOD, "training": {"epochs": 1}}, "mine.yaml").training.steps is None
     assert parse_study(settings, "stored").settings() == settings
 
 
@@ -49,6 +51,9 @@ def test_all_problems_at_once() -> None:
         ({"methods": [{"lora_alpa": 3}]}, "methods[0].lora_alpa", 'Did you mean "lora_alpha"?'),
         ({"methods": [{"target_modules": []}]}, "methods[0].target_modules", "at least one"),
         ({"training": {"steps": 1, "epochs": 1}}, "training", "steps or epochs"),
+        ({"training": {"learning_rate": True}}, "training.learning_rate", "valid number"),
+        ({"training": {"weight_decay": "1"}}, "training.weight_decay", "valid number"),
+        ({"packing": "yes"}, "packing", "boolean"),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate", "finite"),
         ({"name": "../escape"}, "name", "letters"),
         ({"task": {"name": "stdlib-code", "file": "x.csv"}}, "task", "not both"),
@@ -67,6 +72,7 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_text("base_models: [m]\ntask: rows.csv\nranks: [1]\nsizes: [2]\ntraining: {learning_rate: 2e-3}\n")
     spec = load_study(path)
+    assert spec.name == "s"
     assert spec.training.learning_rate == 0.002
     assert spec.task.file == tmp_path / "rows.csv"
 
@@ -78,6 +84,7 @@ def test_numbers_as_people_write_them(tmp_path: Path) -> None:
         ("ranks: [1]\nranks: [2]\n", "'ranks' stands twice"),
         ("- 1\n", "not settings"),
         ("", "nothing"),
+        ("name: 2024-13-45\n", "month"),
         ("!!python/object/apply:os.system ['true']\n", "not valid YAML"),
     ],
 )

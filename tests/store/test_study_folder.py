@@ -71,6 +71,19 @@ def test_another_study_is_not_overwritten(tmp_path: Path) -> None:
     assert open_study(tmp_path).name == "s"
 
 
+def test_a_study_with_nothing_in_common_does_not_empty_the_table(tmp_path: Path) -> None:
+    make(tmp_path, ["a"]).finish_cell(record("a"))
+    with pytest.raises(StudyFolderError, match="training changed"):
+        make(tmp_path, ["b"], training={"dtype": "bfloat16"})
+    assert open_study(tmp_path).table().height == 1
+
+
+def test_a_base_model_under_another_path_is_the_same(tmp_path: Path) -> None:
+    make(tmp_path, ["a"]).finish_cell(record("a"))
+    moved = write_study(tmp_path, SETTINGS, ["a", "b"], {"base_model_hashes": {"proj/m": "h"}})
+    assert moved.table()["base_model"].to_list() == ["proj/m"]
+
+
 def test_other_versions_and_damage_are_told(tmp_path: Path) -> None:
     study = make(tmp_path, ["a"])
     study.finish_cell(record("a"))

@@ -185,3 +185,34 @@ def test_kill_at_any_moment_loses_no_finished_cell(tiny_model: Path, text_file: 
     whole = loralaw.run(spec, tmp_path / "whole")
     assert all(path.read_bytes() == content for path, content in before.items())
     assert_frame_equal(results(resumed), results(whole), check_exact=True)
+
+
+def test_a_base_that_cannot_be_trained_costs_its_own_cells_only(
+    tiny_model: Path, text_file: Path, tmp_path: Path
+) -> None:
+    """Gemma 2 changes its logits after the head (a soft cap), which only running it shows."""
+    import shutil
+
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    capped = tmp_path / "capped"
+    shutil.copytree(tiny_model, capped)
+    Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=4096, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=2, head_dim=8, max_position_embeddings=64, final_logit_softcapping=5.0,
+        )
+    ).save_pretrained(capped)  # fmt: skip
+    spec = study(tiny_model, text_file, base_models=[str(capped), str(tiny_model)], ranks=[1])
+    table = loralaw.run(spec, tmp_path / "out").table().sort("base_model")
+    statuses = dict(table.group_by("base_model").agg("status").iter_rows())
+    assert statuses == {str(capped): ["error"] * 2, str(tiny_model): ["finished"] * 2}
+    assert "soft cap" in open_study(tmp_path / "out").records()[0]["reason"]
+
+
+def test_divergence_in_the_last_step_is_divergence(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    """One step at an absurd rate: its loss is finite, what it leaves is not."""
+    wild = {"steps": 1, "batch_size": 2, "max_length": 16, "dtype": "float32", "learning_rate": 1e38, "warmup_steps": 0}
+    done = loralaw.run(study(tiny_model, text_file, training=wild), tmp_path)
+    assert set(done.table()["status"]) == {"diverged"}
+    assert "test rows" in done.records()[0]["reason"]

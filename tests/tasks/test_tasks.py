@@ -99,6 +99,15 @@ def test_choice_rows_score_the_option_only() -> None:
     assert rows.n_bytes.tolist() == [4, 5]
 
 
+def test_without_a_start_token_the_end_token_begins_a_row() -> None:
+    """As Qwen's tokenizer: then the first real token is scored too, and bytes and tokens are of the same text."""
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_FOLDER / "micro-0.4m")
+    tokenizer.bos_token = None
+    rows = encode_examples([Example("", "yes", "d")], tokenizer, 8)
+    assert rows.ids[0, 0] == tokenizer.eos_token_id
+    assert tokenizer.decode(rows.labels[0, 1:][rows.labels[0, 1:] != NOT_SCORED]) == "yes"
+
+
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
 def test_files_of_the_user(tmp_path: Path, ending: str) -> None:
     table = pl.DataFrame({"prompt": [f"q{i}" for i in range(80)], "completion": [f"a{i}" for i in range(80)]})

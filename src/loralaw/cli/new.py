@@ -10,7 +10,7 @@ from loralaw.errors import StudyFolderError
 TEMPLATE = """\
 # A loralaw study: every combination of the lists below is one cell, one small training run.
 # Run it:  loralaw run {file}
-name: {name}
+name: "{name}"
 
 # Embedded models (micro-0.4m, micro-1.3m, micro-6m), folders such as ./llama (with the dot), or hub names.
 base_models: [micro-0.4m, micro-1.3m, micro-6m]
@@ -38,6 +38,7 @@ def new(
 ) -> None:
     """Write a study file to start from."""
     from loralaw.spec import parse_study
+    from loralaw.store.atomic import storage_error
 
     parse_study({"name": name, "base_models": ["x"], "task": "x", "ranks": [1], "sizes": [1]}, "loralaw new")
     path = Path(f"{name}.yaml")
@@ -46,4 +47,6 @@ def new(
             file.write(TEMPLATE.format(name=name, file=path))
     except FileExistsError:
         raise StudyFolderError(f"{path} exists: choose another name, or edit that file") from None
+    except OSError as error:
+        raise storage_error(path, error) from None
     typer.echo(f"{path} written; run it with: loralaw run {path}")

@@ -30,3 +30,5 @@ def run(
         raise typer.Exit(130) from None
     write_report(finished)
     screen.print(terminal_summary(finished))
+    if finished.pending_keys():
+        raise typer.Exit(1)  # some cells failed; the summary says how many, `loralaw status` why

@@ -4,5 +4,6 @@ from loralaw.models.base_model import BaseModel as BaseModel
 from loralaw.models.base_model import load_base_model as load_base_model
 from loralaw.models.source import EMBEDDED as EMBEDDED
 from loralaw.models.source import ModelSource as ModelSource
+from loralaw.models.source import check_files as check_files
 from loralaw.models.source import find_model as find_model
 from loralaw.models.source import skeleton as skeleton

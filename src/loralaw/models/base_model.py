@@ -30,9 +30,13 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
     logging.disable_progress_bar()  # its bars would break ours
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            source.location, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            source.location,
+            revision=source.revision,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(source.location, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
     model.requires_grad_(False).eval().to(device)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from safetensors import safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from loralaw.errors import ModelError, did_you_mean
 
@@ -28,6 +29,8 @@ class ModelSource:
     name: str
     location: str
     hash: str
+    revision: str | None = None
+    """The commit of a hub model, so that weights and hash are of the same one."""
 
 
 def find_model(name: str) -> ModelSource:
@@ -42,7 +45,8 @@ def find_model(name: str) -> ModelSource:
     if Path(name).is_dir():
         return ModelSource(name, name, _folder_hash(_checked_folder(Path(name))))
     if _HUB_NAME.match(name):
-        return ModelSource(name, name, _hub_commit(name))
+        commit = _hub_commit(name)
+        return ModelSource(name, name, commit, revision=commit)
     raise ModelError(f'"{name}" is not {_ACCEPTED}.{did_you_mean(name, EMBEDDED)}')
 
 
@@ -53,10 +57,10 @@ def skeleton(source: ModelSource) -> PreTrainedModel:
         ModelError: the configuration is not one of a causal language model that transformers knows.
     """
     try:
-        config = AutoConfig.from_pretrained(source.location)
+        config = AutoConfig.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError, KeyError) as error:
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except Exception as error:  # a configuration of another make can fail in any way
         raise ModelError(
             f'"{source.name}" is not a causal language model that can be built: {first_line(error)}'
         ) from None
@@ -85,14 +89,31 @@ def _folder_hash(folder: Path) -> str:
 
 def _hub_commit(name: str) -> str:
     try:
-        commit = AutoConfig.from_pretrained(name)._commit_hash
+        commit = AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
     except (OSError, ValueError) as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ModelError(
             f'"{name}" is not a folder here and could not be read from the hub{offline}: {first_line(error)}'
             f" Accepted: {_ACCEPTED}.{did_you_mean(name, EMBEDDED)}"
         ) from None
+    if not commit:
+        raise ModelError(f'"{name}": the hub gave no commit for it, so its results could not be told from another\'s')
     return str(commit)
+
+
+def check_files(source: ModelSource) -> None:
+    """Read the tokenizer and the headers of a local folder's weights, so that a torn file is found before training.
+
+    Raises:
+        ModelError: the tokenizer or a file of weights cannot be read.
+    """
+    try:
+        AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
+        for path in sorted(Path(source.location).glob("*.safetensors")):
+            with safe_open(path, "pt"):
+                pass
+    except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
+        raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
 
 
 def first_line(error: Exception) -> str:

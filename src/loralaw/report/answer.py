@@ -1,4 +1,4 @@
-"""The answer: averages in words, the best measured configuration, the cheapest as good, and what cannot be said."""
+"""The answer: averages in words, the best measured configuration, the smallest as good, and what cannot be said."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ class Configuration:
     cross_entropy: float
     spread: tuple[float, float]
     train_seconds: float | None
+    size: tuple[int, int, int]
+    """Parameters of the base model, training examples, rank: what makes a configuration dear, in this order."""
     worse_by: float = 0.0
 
     @property
@@ -48,10 +50,10 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Advice:
-    """The best configuration measured, and the cheapest whose difference from it is within noise."""
+    """The best configuration measured, and the smallest whose difference from it is within noise."""
 
     best: Configuration
-    cheapest: Configuration
+    smallest: Configuration
     noise: str
 
 
@@ -82,6 +84,7 @@ def configurations(table: pl.DataFrame) -> list[tuple[Configuration, list[float]
                     cross_entropy=sum(values) / len(values),
                     spread=(min(values), max(values)),
                     train_seconds=group["train_seconds"].mean(),  # type: ignore[arg-type]
+                    size=group.select("n_params_total", "n_train_examples", "rank").row(0),
                 ),
                 values,
             )
@@ -90,7 +93,7 @@ def configurations(table: pl.DataFrame) -> list[tuple[Configuration, list[float]
 
 
 def advise(table: pl.DataFrame) -> Advice | None:
-    """Best and cheapest within noise; None if no cross-entropy was measured.
+    """Best and smallest within noise; None if no cross-entropy was measured.
 
     The noise of a difference is Student's t times the between-seed deviation, pooled over all configurations; with one
     seed it is the standard error of the best cell on the test set, which knows nothing of training noise.
@@ -125,8 +128,8 @@ def advise(table: pl.DataFrame) -> Advice | None:
             if error
             else "Noise: one seed and no standard error, so nothing says which differences are real."
         )
-    cheapest = min(within, key=lambda c: float("inf") if c.train_seconds is None else c.train_seconds)
-    return Advice(best, _against(cheapest, best), noise)
+    smallest = min(within, key=lambda c: c.size)
+    return Advice(best, _against(smallest, best), noise)
 
 
 def averages(fits: list[LawFit]) -> list[Average]:

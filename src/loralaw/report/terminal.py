@@ -93,10 +93,10 @@ def _with_interval(row: dict[str, float | None], name: str) -> str:
 def _where(study: Study, advice: Advice | None) -> Table:
     grid = _grid()
     if advice:
-        best, cheapest = advice.best, advice.cheapest
+        best, smallest = advice.best, advice.smallest
         grid.add_row(Text("best measured"), Text(f"{best.label}: {best.sentence}; {best.cost}"))
-        if cheapest.keys != best.keys:
-            said = f"{cheapest.label}: {significant(cheapest.worse_by)} nats/token worse; {cheapest.cost}"
-            grid.add_row(Text("cheapest within noise"), Text(said))
+        if smallest.keys != best.keys:
+            said = f"{smallest.label}: {significant(smallest.worse_by)} nats/token worse; {smallest.cost}"
+            grid.add_row(Text("smallest within noise"), Text(said))
     grid.add_row(Text("report"), Text(str(study.path / "report.html")))
     return grid

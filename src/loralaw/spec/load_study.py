@@ -59,8 +59,10 @@ def load_study(path: str | Path) -> StudySpec:
         raise SpecError(str(path), [Problem("", "no such file; `loralaw new NAME` writes one to start from")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [Problem("", f"cannot be read as text: {error}")]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that does not exist
         raise SpecError(str(path), [Problem("", f"is not valid YAML: {_one_line(error)}")]) from None
+    if isinstance(raw, dict):
+        raw.setdefault("name", path.stem)
     return parse_study(raw, str(path), folder=path.parent)
 
 
@@ -129,7 +131,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _one_line(error: yaml.YAMLError) -> str:
+def _one_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0]
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else str(problem)

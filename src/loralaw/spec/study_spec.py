@@ -5,10 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEFAULT_STEPS = 300
 FILE_ENDINGS = (".jsonl", ".csv", ".parquet")
 
 Rank = Annotated[int, Field(ge=1, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
+Number = Annotated[float, Field(strict=True)]
 Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
 Name = Annotated[str, Field(min_length=1, strict=True)]
 
@@ -24,9 +26,9 @@ class MethodSpec(Settings):
 
     name: Literal["lora", "rslora"] = "lora"
     """`lora` scales the adapter by lora_alpha / rank, `rslora` by lora_alpha / sqrt(rank)."""
-    lora_alpha: Annotated[float, Field(gt=0)] = 16.0
+    lora_alpha: Annotated[Number, Field(gt=0)] = 16.0
     """PEFT's constant in the scale of the adapter (dimensionless)."""
-    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Probability that an input of the adapter is dropped while training."""
     target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
     """Names of the linear layers that get an adapter, or all of them but the head."""
@@ -67,22 +69,29 @@ class TrainingSpec(Settings):
     """How every cell is trained; the same for all cells of a study."""
 
     steps: Count | None = None
-    """Optimizer steps of a cell; 300 if neither steps nor epochs is given."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Optimizer steps of a cell; DEFAULT_STEPS if neither steps nor epochs is given."""
+    epochs: Annotated[Number, Field(gt=0)] | None = None
     """Passes over the cell's own training examples, instead of steps."""
     batch_size: Count = 4
     """Examples a step."""
     max_length: Annotated[int, Field(ge=8, strict=True)] = 128
     """Tokens an example; longer ones are cut, shorter ones padded."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[Number, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 10
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: Annotated[Number, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[Number, Field(gt=0)] = 1.0
     """The gradient of a cell is clipped to this norm."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the frozen base: auto is bfloat16 where the processor computes in it, else float32."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_length(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("steps") is None and value.get("epochs") is None:
+            return {**value, "steps": DEFAULT_STEPS}
+        return value
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSpec":
@@ -93,7 +102,7 @@ class TrainingSpec(Settings):
     def n_steps(self, n_train_examples: int) -> int:
         """Optimizer steps of a cell with this many training examples."""
         if self.epochs is None:
-            return self.steps or 300
+            return self.steps or DEFAULT_STEPS
         return max(1, round(self.epochs * n_train_examples / self.batch_size))
 
 
@@ -125,7 +134,7 @@ class StudySpec(Settings):
     """All combinations, or one axis at a time around the middle entry of each list."""
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
-    packing: bool = True
+    packing: Annotated[bool, Field(strict=True)] = True
     """Train cells of one base model together; the results are the same without, only slower."""
 
     @field_validator("task", mode="before")

@@ -1,11 +1,12 @@
 """Files that are either wholly there or not at all, whatever dies in between."""
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from loralaw.errors import StorageError
+from loralaw.errors import InputError, StorageError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,8 +44,23 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
+def sync_files(folder: Path) -> None:
+    """Make files that another library wrote survive a power cut. A folder that is not there has none."""
+    try:
+        for path in folder.glob("*"):
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
+
+_NOT_A_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+def storage_error(path: Path, error: OSError) -> StorageError | InputError:
     """The refusal of the disk as one message that says what is safe and what to do."""
+    if error.errno in _NOT_A_PLACE:
+        return InputError(f"{path} is not a place to write to ({error.strerror}): name a file in a folder that exists")
     return StorageError(
         f"{path} cannot be written: {error.strerror or error}. Every finished cell is safe; free some space or choose "
         "another folder with --out, then run the same command to go on"

@@ -41,7 +41,9 @@ def is_running(path: Path) -> bool:
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(timeout=0)
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError:
+        return False  # a folder that cannot be written to is not being run from here
     lock.release()
     return False

@@ -17,7 +17,7 @@ import polars as pl
 from loralaw._version import __version__
 from loralaw.errors import StudyFolderError
 from loralaw.spec import Cell
-from loralaw.store.atomic import write_json
+from loralaw.store.atomic import sync_files, write_json
 from loralaw.store.events import append_event, read_events
 from loralaw.store.table import table_of
 
@@ -63,6 +63,10 @@ class Study:
         record = _read_json(path)
         if record.get("format") != FORMAT:
             raise StudyFolderError(f"{path} has format {record.get('format')!r}, this loralaw reads {FORMAT}")
+        # A base model is known by its contents; the study may call it by another name or path than when the cell ran.
+        names = {content: name for name, content in self.provenance.get("base_model_hashes", {}).items()}
+        cell = record["cell"]
+        cell["base_model"] = names.get(cell["base_model_hash"], cell["base_model"])
         return record
 
     def records(self) -> list[dict[str, Any]]:
@@ -102,7 +106,8 @@ class Study:
         append_event(self.cell_folder(key) / "events.jsonl", event)
 
     def finish_cell(self, record: dict[str, Any]) -> None:
-        """The last act of a cell; its adapter is in place before."""
+        """The last act of a cell; its adapter is in place before, and safe on the disk."""
+        sync_files(self.adapter_folder(record["key"]))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         record["provenance"] = {**record["provenance"], "loralaw": __version__, "finished_at": now}
         write_json(self.cell_folder(record["key"]) / "record.json", {"format": FORMAT, **record})
@@ -134,6 +139,15 @@ def write_study(path: Path, settings: dict[str, Any], planned_keys: list[str], p
         if old.name != settings["name"]:
             raise StudyFolderError(
                 f"{path} holds the study {old.name!r}, not {settings['name']!r}: give another folder with --out"
+            )
+        n_ended = len(old.records())
+        if n_ended and not set(planned_keys) & set(old.planned_keys):
+            changed = [key for key, value in settings.items() if old.settings.get(key) != value] or [
+                "the data or a model"
+            ]
+            raise StudyFolderError(
+                f"{path} holds {n_ended} cells of this study with other settings ({', '.join(changed)} changed), and "
+                "none of them is part of it now: give another folder with --out, or delete this one"
             )
     content = {"format": FORMAT, "loralaw": __version__, "settings": settings, "planned_keys": planned_keys}
     write_json(path / "study.json", {**content, "provenance": provenance})

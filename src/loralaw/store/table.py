@@ -5,6 +5,8 @@ from typing import Any
 
 import polars as pl
 
+from loralaw.spec import MethodSpec
+
 COLUMNS: dict[str, pl.DataType] = {
     "key": pl.String(),
     "base_model": pl.String(),
@@ -57,7 +59,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 def method_label(method: dict[str, Any]) -> str:
     """`lora`, or the name with those settings that differ from the defaults: `lora(lora_alpha=32)`."""
-    defaults = {"lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": "all-linear"}
+    defaults = MethodSpec().model_dump(exclude={"name"})
     other = [
         f"{name}={'+'.join(value) if isinstance(value, list) else f'{value:g}'}"
         for name, value in method.items()

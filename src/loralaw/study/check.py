@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from loralaw.errors import DataError, ModelError, Problem, SpecError
-from loralaw.models import ModelSource, find_model, skeleton
+from loralaw.models import ModelSource, check_files, find_model, skeleton
 from loralaw.spec import Salvage, StudySpec, load_study
 from loralaw.tasks import TaskData, load_task
 from loralaw.training import smallest_targeted_dimension
@@ -71,6 +71,7 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
         try:
             found = find_model(name)
             models[name] = CheckedModel(found, skeleton(found))
+            check_files(found)
         except ModelError as error:
             problems.append(Problem(f"base_models[{index}]", str(error)))
         else:
@@ -78,13 +79,14 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
     try:
         data = load_task(spec.task)
     except DataError as error:
-        raise SpecError(source, [*problems, Problem("task", str(error))]) from None
+        problems.append(Problem("task", str(error)))
+        raise SpecError(source, list(dict.fromkeys(problems))) from None
     for index, size in enumerate(spec.sizes):
         if size > len(data.train):
             text = f"{size:,} examples asked, the task has {len(data.train):,} training examples"
             problems.append(Problem(f"sizes[{index}]", text))
     if problems:
-        raise SpecError(source, problems)
+        raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
 
 

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 
 from loralaw.spec import Cell, points
 from loralaw.study.check import CheckedStudy
-from loralaw.training import machine, n_steps_of
+from loralaw.training import machine, n_params_trainable, n_steps_of
 
 BEST_STEP_TOKENS = 4000
 """Packing gains up to 2,000 to 8,000 tokens a step (measured); beyond it only memory grows."""
+
+MEMORY_SHARE = 0.7
+"""Of the memory that is free when the study begins; the rest is for whatever else the machine does."""
 
 
 def plan_cells(checked: CheckedStudy) -> list[Cell]:
@@ -50,7 +53,10 @@ def _pack_size(group: list[Cell], checked: CheckedStudy, base_model: str) -> int
     spec = checked.spec
     if not spec.packing:
         return 1
-    tokens = spec.training.batch_size * spec.training.max_length
-    config = checked.models[base_model].skeleton.config
-    bytes_a_cell = machine.pack_bytes(config, tokens, max(cell.rank for cell in group), spec.training.dtype)
-    return max(1, min(BEST_STEP_TOKENS // tokens, machine.available_bytes() // 2 // bytes_a_cell))
+    n_tokens = spec.training.batch_size * spec.training.max_length
+    model, largest = checked.models[base_model], max(group, key=lambda cell: cell.rank)
+    n_trainable = n_params_trainable(model.skeleton, largest.method["target_modules"], largest.rank)
+    of_cell = machine.cell_bytes(model.skeleton.config, n_tokens, largest.rank, n_trainable, spec.training.dtype)
+    of_weights = 4 * model.n_params + (2 * model.n_params if spec.training.dtype == "bfloat16" else 0)
+    room = int(MEMORY_SHARE * machine.available_bytes()) - of_weights
+    return max(1, min(BEST_STEP_TOKENS // n_tokens, room // of_cell))

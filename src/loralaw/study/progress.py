@@ -6,6 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+QUIET_SECONDS = 30
+"""Without a terminal a line is printed at least this often."""
+
 
 class RunProgress:
     """What a run tells whoever watches; this one shows nothing.
@@ -82,7 +85,7 @@ class PlainProgress(RunProgress):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._n_cells = self._n_ended = 0
-        self._work = self._done = 0.0
+        self._work = self._done = self._last_line = 0.0
 
     def begin(self, name: str, n_cells: int, n_ended: int, work: float) -> None:
         self._n_cells, self._n_ended, self._work = n_cells, n_ended, work
@@ -94,6 +97,8 @@ class PlainProgress(RunProgress):
 
     def advance(self, work: float) -> None:
         self._done += work
+        if time.monotonic() - self._last_line > QUIET_SECONDS:
+            self._print(f"{self._done / self._work:.0%} of the work{self._left()}")
 
     def cell_ended(self, title: str, status: str, reason: str | None) -> None:
         self._n_ended += 1
@@ -105,4 +110,5 @@ class PlainProgress(RunProgress):
         return f" ({seconds:.0f} s left)" if self._work > self._done > 0 else ""
 
     def _print(self, line: str) -> None:
+        self._last_line = time.monotonic()
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -4,15 +4,16 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from loralaw._version import __version__
-from loralaw.errors import LoralawError
+from loralaw.errors import LoralawError, ModelError, StorageError, StudyFolderError
 from loralaw.models import BaseModel, load_base_model
 from loralaw.spec import Cell, StudySpec
 from loralaw.store import Study, open_study, study_lock, write_study, write_text
@@ -84,15 +85,22 @@ class _Run:
     def train(self, pending: Sequence[Cell], n_cells: int) -> None:
         packs = plan_packs(pending, self._checked)
         self._progress.begin(self._study.name, n_cells, n_cells - len(pending), self._work(pending))
-        loaded: tuple[BaseModel, EncodedTask] | None = None
         try:
-            for pack in packs:
-                if loaded is None or loaded[0].source.name != pack[0].base_model:
-                    loaded = None  # the last base is freed before the next is loaded
-                    loaded = self._load(pack[0])
-                self._train_or_split(pack, *loaded)
+            for _, packs_of_base in groupby(packs, key=lambda pack: pack[0].base_model):
+                self._train_base(list(packs_of_base))
         finally:
             self._progress.close()
+
+    def _train_base(self, packs: list[list[Cell]]) -> None:
+        """All packs of one base model; a base that cannot be trained costs its own cells only."""
+        try:
+            base, task = self._load(packs[0][0])
+            for pack in packs:
+                self._train_or_split(pack, base, task)
+        except ModelError as error:
+            for cell in (cell for pack in packs for cell in pack):
+                if self._study.record(cell.key) is None:
+                    self._fail(cell, _Failure.of(error))
 
     def _load(self, cell: Cell) -> tuple[BaseModel, EncodedTask]:
         base = load_base_model(self._checked.models[cell.base_model].source, machine.device())
@@ -109,16 +117,19 @@ class _Run:
         """A pack that fails is tried again in halves, so that a failure costs only the cells that cause it."""
         try:
             self._train_pack(pack, base, task)
-        except LoralawError:
-            raise
+            return
+        except (StorageError, StudyFolderError, ModelError):
+            raise  # not the fault of a cell
         except Exception as error:
-            if len(pack) == 1:
-                self._fail(pack[0], error)
-                return
-            left = [cell for cell in pack if self._study.record(cell.key) is None]
-            for half in (left[: len(left) // 2], left[len(left) // 2 :]):
-                if half:
-                    self._train_or_split(half, base, task)
+            failure = _Failure.of(error)
+        # Out of the except block: the error no longer holds the tensors of the pack that failed.
+        if len(pack) == 1:
+            self._fail(pack[0], failure)
+            return
+        left = [cell for cell in pack if self._study.record(cell.key) is None]
+        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
+            if half:
+                self._train_or_split(half, base, task)
 
     def _train_pack(self, pack: list[Cell], base: BaseModel, task: EncodedTask) -> None:
         study, progress, step_work = self._study, self._progress, self._step_work(pack[0])
@@ -131,14 +142,28 @@ class _Run:
             study.finish_cell(record)
             progress.cell_ended(titles[record["key"]], record["status"], record["reason"])
 
-    def _fail(self, cell: Cell, error: Exception) -> None:
+    def _fail(self, cell: Cell, failure: "_Failure") -> None:
         """The failure of a cell is a record too; the next run tries it again."""
+        self._study.begin_cell(cell)
+        write_text(self._study.cell_folder(cell.key) / "error.txt", failure.traceback)
+        self._study.finish_cell(cell_record(cell, failure.status, pack=[cell.key], reason=failure.reason))
+        self._progress.cell_ended(_title(cell), failure.status, failure.reason)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What is kept of an error: text only, so that nothing it refers to stays in memory."""
+
+    status: str
+    reason: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Failure":
         out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        status = "out-of-memory" if out_of_memory else "error"
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
-        write_text(self._study.cell_folder(cell.key) / "error.txt", "".join(traceback.format_exception(error)))
-        self._study.finish_cell(cell_record(cell, status, pack=[cell.key], reason=reason))
-        self._progress.cell_ended(_title(cell), status, reason)
+        reason = str(error) if isinstance(error, LoralawError) else f"{type(error).__name__}: {error}"
+        text = "".join(traceback.format_exception(error))
+        return cls("out-of-memory" if out_of_memory else "error", (reason.splitlines() or [""])[0][:300], text)
 
 
 def _title(cell: Cell) -> str:

@@ -66,10 +66,16 @@ def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return list(tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]) if texts else []
 
 
+def _start_token(tokenizer: Any) -> int | None:
+    """What a row begins with, so that its first real token is scored too: a document ends where the next begins."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    return None if start is None else int(start)
+
+
 def _rows(
     pairs: list[tuple[list[int], list[int]]], scored: list[str], documents: list[str], tokenizer: Any, max_length: int
 ) -> EncodedRows:
-    start = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
+    start = [] if (token := _start_token(tokenizer)) is None else [token]
     room = max_length - len(start)
     ids = torch.zeros(len(pairs), max_length, dtype=torch.int64)
     labels = torch.full_like(ids, NOT_SCORED)

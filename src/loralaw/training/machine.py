@@ -33,24 +33,27 @@ def native_dtype() -> str:
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
-def pack_bytes(config: Any, n_tokens: int, rank: int, dtype: str) -> int:
-    """Estimated peak memory of a training step above the weights, in bytes.
+def cell_bytes(config: Any, n_tokens: int, rank: int, n_params_trainable: int, dtype: str) -> int:
+    """Estimated peak memory that one more cell adds to a training step, in bytes.
 
-    Saved activations of a Llama-like block and the head's chunk; measured for packs of 29 to 920 MB.
+    Saved activations of a Llama-like block, the head's chunk, and value, gradient and two moments of the adapter;
+    measured for packs of 29 to 920 MB.
 
     Args:
         config: a transformers configuration with hidden_size, num_hidden_layers and vocab_size.
-        n_tokens: tokens of a step, all cells together.
-        rank: the largest (padded) rank.
+        n_tokens: tokens of the cell's batch.
+        rank: its rank.
+        n_params_trainable: of its adapter.
         dtype: "bfloat16" or "float32".
 
     **Source**: ours.
     """
     text = config.get_text_config()
-    hidden, layers = text.hidden_size, text.num_hidden_layers
+    hidden, layers, rank = text.hidden_size, text.num_hidden_layers, max(16, rank)  # small ranks are padded
     inner = getattr(text, "intermediate_size", None) or 4 * hidden
     per_layer = 30 * hidden + 8 * inner + 14 * rank if dtype == "bfloat16" else 32 * hidden + 16 * inner + 28 * rank
-    return int(SAFETY * (n_tokens * (layers * per_layer + 12 * hidden) + 128 * text.vocab_size * 10))
+    activations = n_tokens * (layers * per_layer + 12 * hidden) + 128 * text.vocab_size * 10
+    return int(SAFETY * activations + 16 * n_params_trainable)
 
 
 def available_bytes() -> int:

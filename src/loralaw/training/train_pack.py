@@ -66,6 +66,9 @@ def train_pack(
         measured = measure(pack, task)
         seconds = (time.perf_counter() - started) / len(pack.keys)
         for key in pack.keys:
+            if not math.isfinite(measured[key]["metrics"]["cross_entropy"]):
+                yield ledger.diverged(key, "the loss on the test rows is not finite; lower learning_rate")
+                continue
             pack.save_adapter(key, adapter_folder(key))
             yield ledger.finished(key, measured[key], seconds)
 
