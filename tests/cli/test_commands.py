@@ -50,11 +50,15 @@ def test_status(done: Path) -> None:
 def test_table_in_every_form(done: Path, tmp_path: Path) -> None:
     printed = loralaw("table", done, cwd=tmp_path)
     assert pl.read_csv(printed.stdout.encode()).shape[0] == 12
+    assert len(json.loads(loralaw("table", done, "--format", "json", cwd=tmp_path).stdout)) == 12
     for ending in ("csv", "json", "parquet"):
         result = loralaw("table", done, "-o", f"t.{ending}", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         read = {"csv": pl.read_csv, "json": pl.read_json, "parquet": pl.read_parquet}[ending]
         assert read(tmp_path / f"t.{ending}")["cross_entropy"].is_not_null().all()
+    nowhere = loralaw("table", done, "-o", "no/such/folder/t.csv", cwd=tmp_path)
+    assert nowhere.returncode == 2
+    assert "a folder that exists" in nowhere.stderr
     wrong = loralaw("table", done, "-o", "t.xlsx", cwd=tmp_path)
     assert wrong.returncode == 2
     assert ".parquet" in wrong.stderr

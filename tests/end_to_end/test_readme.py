@@ -4,8 +4,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pytest
 
 ROOT = Path(__file__).parents[2]
 LORALAW = Path(sys.executable).with_name("loralaw")
@@ -28,6 +30,19 @@ def test_every_command_exists() -> None:
             assert f"\n{words[1]}:" in targets, command
         elif words[0] == "loralaw":
             assert f" {words[1]} " in help_text, command
+
+
+def test_the_python_of_the_readme(tiny_model: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    text_file.with_name("mine.yaml").write_text(
+        f"base_models: [{tiny_model}]\ntask: {text_file.name}\nranks: [1, 2, 4]\nsizes: [8]\n"
+        "training: {steps: 4, batch_size: 2, max_length: 16}\nevaluation: {test_examples: 4, probe_examples: 4}\n"
+    )
+    monkeypatch.chdir(text_file.parent)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["table"].height == 6
+    assert names["law"].axis == "rank"
 
 
 def test_the_quickstart_study_on_a_smaller_grid(tmp_path: Path) -> None:

@@ -1,38 +1,64 @@
 """`loralaw table`: the numbers of a study, for any other tool."""
 
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from loralaw.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Format(StrEnum):
+    """Of a printed table; a written one takes it from its ending."""
+
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
 
 
 def table(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.", show_default=False)],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .csv, .json or .parquet file; standard output (CSV) if not given."),
+        typer.Option("-o", "--output", help="A .csv, .json or .parquet file; standard output if not given."),
     ] = None,
+    form: Annotated[Format, typer.Option("--format", help="What standard output gets.")] = Format.CSV,
 ) -> None:
     """Print or write the table of a study: one row a cell that has ended."""
     from loralaw.store import open_study
     from loralaw.store.atomic import storage_error
 
+    if output is not None:
+        form = _by_ending(output)
     rows = open_study(folder).table()
     if output is None:
-        typer.echo(rows.write_csv(), nl=False)
+        _write(rows, sys.stdout.buffer, form)
         return
     try:
-        match output.suffix.lower():
-            case ".csv":
-                rows.write_csv(output)
-            case ".json":
-                rows.write_json(output)
-            case ".parquet":
-                rows.write_parquet(output)
-            case ending:
-                raise InputError(f'{output}: the ending "{ending}" is not one of .csv, .json, .parquet')
+        _write(rows, output, form)
     except OSError as error:
         raise storage_error(output, error) from None
     typer.echo(f"{output}: {rows.height} rows")
+
+
+def _write(rows: "pl.DataFrame", target: Path | IO[bytes], form: Format) -> None:
+    match form:
+        case Format.CSV:
+            rows.write_csv(target)
+        case Format.JSON:
+            rows.write_json(target)
+        case Format.PARQUET:
+            rows.write_parquet(target)
+
+
+def _by_ending(output: Path) -> Format:
+    try:
+        return Format(output.suffix.lower()[1:])
+    except ValueError:
+        accepted = ", ".join(f".{form}" for form in Format)
+        raise InputError(f'{output}: the ending "{output.suffix}" is not one of {accepted}') from None
