@@ -2,8 +2,9 @@
 
 import sys
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -37,7 +38,9 @@ def table(
         form = _by_ending(output)
     rows = open_study(folder).table()
     if output is None:
-        _write(rows, sys.stdout.buffer, form)
+        printed = BytesIO()
+        _write(rows, printed, form)
+        sys.stdout.buffer.write(printed.getvalue())
         return
     try:
         _write(rows, output, form)
@@ -46,7 +49,7 @@ def table(
     typer.echo(f"{output}: {rows.height} rows")
 
 
-def _write(rows: "pl.DataFrame", target: Path | IO[bytes], form: Format) -> None:
+def _write(rows: "pl.DataFrame", target: Path | BytesIO, form: Format) -> None:
     match form:
         case Format.CSV:
             rows.write_csv(target)
