@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from loralaw.errors import ModelError
@@ -83,7 +84,8 @@ def test_skeletons_have_shapes_and_no_weights(tiny_model: Path) -> None:
 def test_folders_that_cannot_be_used(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no config\.json"):
         find_model(str(tmp_path))
-    shutil.copy(tiny_model / "config.json", tmp_path)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model / name, tmp_path)
     with pytest.raises(ModelError, match="no weights"):
         find_model(str(tmp_path))
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
@@ -91,7 +93,24 @@ def test_folders_that_cannot_be_used(tiny_model: Path, tmp_path: Path) -> None:
         find_model(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelError, match="cannot be loaded"):
-        check_files(find_model(str(tmp_path)))
+        check_files(find_model(str(tmp_path)), 4096)
+
+
+def test_weights_that_are_not_all_there_are_not_filled_with_random_numbers(tiny_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "m"
+    shutil.copytree(tiny_model, copy)
+    weights = load_file(copy / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "mlp" not in k}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"missing keys.*mlp"):
+        load_base_model(find_model(str(copy)))
+    save_file({k: v * float("nan") for k, v in weights.items()}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
+        load_base_model(find_model(str(copy)))
+
+
+def test_a_tokenizer_of_another_model(tiny_model: Path) -> None:
+    with pytest.raises(ModelError, match="not of one model"):
+        check_files(find_model(str(tiny_model)), 300)
 
 
 def test_unknown_names_and_the_hub() -> None:

@@ -91,6 +91,9 @@ def test_other_versions_and_damage_are_told(tmp_path: Path) -> None:
     path.write_text(path.read_text()[:40])
     with pytest.raises(StudyFolderError, match=r"record\.json is damaged"):
         study.table()
+    write_json(path, {"format": 1})
+    with pytest.raises(StudyFolderError, match="it has no key"):
+        study.table()
     content = json.loads((tmp_path / "study.json").read_text())
     write_json(tmp_path / "study.json", {**content, "format": 99, "loralaw": "9.9"})
     with pytest.raises(StudyFolderError, match=r"99.*9\.9"):

@@ -1,5 +1,7 @@
 """A study that cannot run says why before anything is trained, everything at once."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,27 @@ def test_mistakes_in_the_file_and_in_what_it_names_come_together(tiny_model: Pat
     places = [problem.where for problem in caught.value.problems]
     assert set(places) == {"ranks[0]", "sizes[1]", "layout", "base_models[1]", "ranks[2]", "sizes[2]"}
     assert str(caught.value).startswith(f"{path}: 6 problems")
+
+
+def test_capped_logits_are_refused_before_training(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    capped = tmp_path / "capped"
+    shutil.copytree(tiny_model, capped)
+    config = {
+        "model_type": "gemma2", "vocab_size": 4096, "hidden_size": 16, "intermediate_size": 32,
+        "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
+        "max_position_embeddings": 64, "final_logit_softcapping": 30.0,
+    }  # fmt: skip
+    (capped / "config.json").write_text(json.dumps(config))
+    found = messages(base_models=[str(capped)], task=str(text_file), training={"max_length": 16})
+    assert "caps its logits" in found["base_models"]
+
+
+def test_one_mistake_in_a_section_does_not_hide_or_invent_others(tiny_model: Path, text_file: Path) -> None:
+    path = text_file.with_name("mine.yaml")
+    path.write_text(
+        f"base_models: [{tiny_model}]\ntask: {text_file.name}\nranks: [1]\nsizes: [4]\n"
+        "training: {max_length: 16, learning_rate: .nan}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        check_file(path)
+    assert [problem.where for problem in caught.value.problems] == ["training.learning_rate"]

@@ -1,6 +1,7 @@
 """Running a study: resume, growth, failures, and the same table whatever happens in between."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from safetensors.torch import load_file, save_file
 
 import loralaw
 from loralaw.errors import StorageError
@@ -190,24 +192,17 @@ def test_kill_at_any_moment_loses_no_finished_cell(tiny_model: Path, text_file: 
 def test_a_base_that_cannot_be_trained_costs_its_own_cells_only(
     tiny_model: Path, text_file: Path, tmp_path: Path
 ) -> None:
-    """Gemma 2 changes its logits after the head (a soft cap), which only running it shows."""
-    import shutil
-
-    from transformers import Gemma2Config, Gemma2ForCausalLM
-
-    capped = tmp_path / "capped"
-    shutil.copytree(tiny_model, capped)
-    Gemma2ForCausalLM(
-        Gemma2Config(
-            vocab_size=4096, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            num_key_value_heads=2, head_dim=8, max_position_embeddings=64, final_logit_softcapping=5.0,
-        )
-    ).save_pretrained(capped)  # fmt: skip
-    spec = study(tiny_model, text_file, base_models=[str(capped), str(tiny_model)], ranks=[1])
-    table = loralaw.run(spec, tmp_path / "out").table().sort("base_model")
-    statuses = dict(table.group_by("base_model").agg("status").iter_rows())
-    assert statuses == {str(capped): ["error"] * 2, str(tiny_model): ["finished"] * 2}
-    assert "soft cap" in open_study(tmp_path / "out").records()[0]["reason"]
+    """Weights that are not all there show only when they are loaded."""
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_model, broken)
+    weights = load_file(broken / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "mlp" not in k}, broken / "model.safetensors", {"format": "pt"})
+    spec = study(tiny_model, text_file, base_models=[str(broken), str(tiny_model)], ranks=[1])
+    done = loralaw.run(spec, tmp_path / "out")
+    statuses = dict(done.table().group_by("base_model").agg("status").iter_rows())
+    assert statuses == {str(broken): ["error"] * 2, str(tiny_model): ["finished"] * 2}
+    assert "missing keys" in done.records()[0]["reason"]
+    assert len(done.pending_keys()) == 2
 
 
 def test_divergence_in_the_last_step_is_divergence(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:

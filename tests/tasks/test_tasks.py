@@ -130,6 +130,7 @@ def test_equal_rows_are_never_in_two_splits(tmp_path: Path) -> None:
     ("name", "content", "columns", "part"),
     [
         ("none.jsonl", None, {}, "no such file"),
+        ("x.jsonl", "", {}, "cannot be read as jsonl"),
         ("x.txt", "a", {}, "ending"),
         ("x.jsonl", '{"text": "a"}\n{"te', {}, "cannot be read as jsonl"),
         ("x.parquet", "not parquet", {}, "cannot be read as parquet"),
@@ -144,6 +145,19 @@ def test_unusable_files(tmp_path: Path, name: str, content: str | None, columns:
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=part):
         load_task(TaskSpec(file=tmp_path / name, **columns))
+
+
+def test_training_rows_are_not_held_out_rows(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text\na\nb\n")
+    with pytest.raises(DataError, match="both trained on and held out"):
+        load_task(TaskSpec(file=path, test_file=path))
+
+
+def test_a_byte_order_mark_is_not_data(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"".join(b'{"text": "row %d"}\n' % i for i in range(80)))
+    assert load_task(TaskSpec(file=path)).train
 
 
 def test_unknown_task() -> None:

@@ -28,7 +28,7 @@ def run(
     except KeyboardInterrupt:
         screen.print("\ninterrupted: every finished cell is saved; the same command goes on from there")
         raise typer.Exit(130) from None
+    screen.print(terminal_summary(finished))  # first: a full disk can still refuse the report
     write_report(finished)
-    screen.print(terminal_summary(finished))
     if finished.pending_keys():
         raise typer.Exit(1)  # some cells failed; the summary says how many, `loralaw status` why

@@ -35,6 +35,8 @@ def table(
     from loralaw.store.atomic import storage_error
 
     if output is not None:
+        if not output.parent.is_dir():
+            raise InputError(f"{output}: {output.parent} is not a folder that exists")
         form = _by_ending(output)
     rows = open_study(folder).table()
     if output is None:

@@ -29,15 +29,30 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
     """
     logging.disable_progress_bar()  # its bars would break ours
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, found = AutoModelForCausalLM.from_pretrained(
             source.location,
             revision=source.revision,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
+    _check_weights(source, model, found)
     model.requires_grad_(False).eval().to(device)
     return BaseModel(source, model, tokenizer, sum(p.numel() for p in model.parameters()))
+
+
+def _check_weights(source: ModelSource, model: PreTrainedModel, found: dict[str, Any]) -> None:
+    """Refuse what transformers would fill with random numbers, and numbers that are none."""
+    for what in ("missing_keys", "mismatched_keys"):
+        if names := sorted(map(str, found.get(what) or [])):
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise ModelError(
+                f'"{source.name}": {what.replace("_", " ")} in its weights: {shown}; save the whole model again'
+            )
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f'"{source.name}": {name} holds numbers that are not finite')

@@ -15,6 +15,7 @@ from loralaw.errors import ModelError, did_you_mean
 EMBEDDED_FOLDER = Path(__file__).parent / "micro"
 EMBEDDED = ("micro-0.4m", "micro-1.3m", "micro-6m")
 _ACCEPTED = f"an embedded model ({', '.join(EMBEDDED)}), a folder, or a hub name"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -73,6 +74,8 @@ def _checked_folder(folder: Path) -> Path:
         other = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
         hint = f" ({other[0]} is a pickle, which is not loaded; save it again as safetensors)" if other else ""
         raise ModelError(f'"{folder}" has a configuration but no weights: a *.safetensors file is needed{hint}')
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ModelError(f'"{folder}" has no tokenizer: one of {", ".join(_TOKENIZER_FILES)} is needed')
     return folder
 
 
@@ -101,19 +104,28 @@ def _hub_commit(name: str) -> str:
     return str(commit)
 
 
-def check_files(source: ModelSource) -> None:
-    """Read the tokenizer and the headers of a local folder's weights, so that a torn file is found before training.
+def check_files(source: ModelSource, vocabulary: int) -> None:
+    """Read the tokenizer and the headers of a local folder's weights, so that what is wrong is found before training.
+
+    Args:
+        source: the model.
+        vocabulary: tokens that its embedding has.
 
     Raises:
-        ModelError: the tokenizer or a file of weights cannot be read.
+        ModelError: the tokenizer or a file of weights cannot be read, or the tokenizer is another model's.
     """
     try:
-        AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
         for path in sorted(Path(source.location).glob("*.safetensors")):
             with safe_open(path, "pt"):
                 pass
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f'"{source.name}": its tokenizer has {len(tokenizer):,} tokens, its embedding {vocabulary:,}: they are not of '
+            "one model"
+        )
 
 
 def first_line(error: Exception) -> str:

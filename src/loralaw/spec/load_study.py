@@ -59,7 +59,7 @@ def load_study(path: str | Path) -> StudySpec:
         raise SpecError(str(path), [Problem("", "no such file; `loralaw new NAME` writes one to start from")]) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [Problem("", f"cannot be read as text: {error}")]) from None
-    except (yaml.YAMLError, ValueError) as error:  # a ValueError: a date that does not exist
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that does not exist
         raise SpecError(str(path), [Problem("", f"is not valid YAML: {_one_line(error)}")]) from None
     if isinstance(raw, dict):
         raw.setdefault("name", path.stem)
@@ -76,7 +76,7 @@ def parse_study(raw: Any, source: str, folder: Path | None = None) -> StudySpec:
         rest = salvage(raw, [e["loc"] for e in error.errors()])
         if rest and folder is not None:
             rest = replace(rest, spec=_anchored(rest.spec, folder))
-        raise SpecError(source, [_problem(dict(e)) for e in error.errors()], rest) from None
+        raise SpecError(source, _problems(error), rest) from None
     return spec if folder is None else _anchored(spec, folder)
 
 
@@ -86,6 +86,11 @@ def _anchored(spec: StudySpec, folder: Path) -> StudySpec:
     files = {f: folder / p for f in fields if (p := getattr(spec.task, f)) is not None}
     models = [str(folder / m) if m.startswith(".") else m for m in spec.base_models]
     return spec.model_copy(update={"task": spec.task.model_copy(update=files), "base_models": models})
+
+
+def _problems(error: ValidationError) -> list[Problem]:
+    """One problem a place: where a setting may be one of several kinds, the last kind has the most to say."""
+    return list({(problem := _problem(dict(e))).where: problem for e in error.errors()}.values())
 
 
 def _problem(error: dict[str, Any]) -> Problem:
@@ -102,6 +107,10 @@ def _problem(error: dict[str, Any]) -> Problem:
     if kind == "literal_error":
         hint = did_you_mean(value, re.findall(r"'([^']+)'", context["expected"]))
         return Problem(where, f"{_shown(value)} is not one of {context['expected']}.{hint}")
+    if kind in ("model_type", "dict_type"):
+        return Problem(where, f"{_shown(value)} is not settings: write `key: value` lines below it")
+    if kind == "list_type":
+        return Problem(where, f"{_shown(value)} is not a list: write [{value}]")
     if kind == "value_error":
         return Problem(where, str(context["error"]))
     if kind == "string_pattern_mismatch":

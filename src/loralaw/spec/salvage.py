@@ -43,6 +43,8 @@ def salvage(raw: dict[str, Any], places: Sequence[tuple[str | int, ...]]) -> Sal
         name = str(place[0])
         if len(place) > 1 and isinstance(place[1], int):
             bad_entries.setdefault(name, set()).add(place[1])
+        elif len(place) > 1 and isinstance(rest.get(name), dict):
+            rest[name] = {key: value for key, value in rest[name].items() if key != place[1]}
         else:
             rest.pop(name, None)
     for name, bad in bad_entries.items():

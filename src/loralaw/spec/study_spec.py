@@ -68,9 +68,9 @@ class TaskSpec(Settings):
 class TrainingSpec(Settings):
     """How every cell is trained; the same for all cells of a study."""
 
-    steps: Count | None = None
+    steps: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = None
     """Optimizer steps of a cell; DEFAULT_STEPS if neither steps nor epochs is given."""
-    epochs: Annotated[Number, Field(gt=0)] | None = None
+    epochs: Annotated[Number, Field(gt=0, le=10_000)] | None = None
     """Passes over the cell's own training examples, instead of steps."""
     batch_size: Count = 4
     """Examples a step."""

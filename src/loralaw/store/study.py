@@ -44,6 +44,7 @@ class Study:
                 f"{path} was written in study format {content.get('format')!r} by loralaw {content.get('loralaw')!r}; "
                 f"this is loralaw {__version__} with format {FORMAT}. Use that version, or another folder (--out)"
             )
+        _require(path / "study.json", content, ("settings", "planned_keys", "provenance"))
         self.settings: dict[str, Any] = content["settings"]
         self.planned_keys: list[str] = content["planned_keys"]
         self.provenance: dict[str, Any] = content["provenance"]
@@ -63,6 +64,7 @@ class Study:
         record = _read_json(path)
         if record.get("format") != FORMAT:
             raise StudyFolderError(f"{path} has format {record.get('format')!r}, this loralaw reads {FORMAT}")
+        _require(path, record, ("key", "status", "reason", "cell", "metrics", "counts", "cost"))
         # A base model is known by its contents; the study may call it by another name or path than when the cell ran.
         names = {content: name for name, content in self.provenance.get("base_model_hashes", {}).items()}
         cell = record["cell"]
@@ -158,10 +160,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyFolderError(
-            f"{path} is damaged ({error}). If it is a cell's record, delete it and run the study again: only that cell "
-            "is trained anew"
-        ) from None
+        raise StudyFolderError(f"{path} is damaged ({error}). {_CURE}") from None
     if not isinstance(value, dict):
         raise StudyFolderError(f"{path} does not hold an object: it was not written by loralaw")
     return value
+
+
+_CURE = "Delete it and run the study again: cells that have a record are not trained again"
+
+
+def _require(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise StudyFolderError(f"{path} is damaged: it has no {', '.join(missing)}. {_CURE}")

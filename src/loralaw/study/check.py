@@ -71,7 +71,7 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
         try:
             found = find_model(name)
             models[name] = CheckedModel(found, skeleton(found))
-            check_files(found)
+            check_files(found, models[name].skeleton.config.get_text_config().vocab_size)
         except ModelError as error:
             problems.append(Problem(f"base_models[{index}]", str(error)))
         else:
@@ -92,7 +92,12 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
 
 def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
     """Where a study asks more of a base model than its shapes allow."""
-    problems = []
+    problems: list[Problem] = []
+    if getattr(model.skeleton.config.get_text_config(), "final_logit_softcapping", None):
+        text = (
+            f'"{model.source.name}" caps its logits after the head, which training here cannot do: choose another model'
+        )
+        problems.append(Problem("base_models", text))
     name, context = model.source.name, getattr(model.skeleton.config.get_text_config(), "max_position_embeddings", None)
     if context and spec.training.max_length > context:
         text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'

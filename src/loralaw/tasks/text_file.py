@@ -1,5 +1,6 @@
 """Tasks from the user's own files: JSONL, CSV or Parquet with a text column, or with prompt and completion."""
 
+import codecs
 import hashlib
 from pathlib import Path
 
@@ -21,6 +22,9 @@ def text_file(task: TaskSpec) -> TaskData:
         DataError: a file is missing, broken or empty, a column is not there, or a split has too few rows.
     """
     assert task.file is not None
+    for held_out_file in (task.validation_file, task.test_file):
+        if held_out_file is not None and held_out_file.resolve() == task.file.resolve():
+            raise DataError(f"{held_out_file} is both trained on and held out: give another file, or none")
     rows = _read(task.file, task)
     validation = _read(task.validation_file, task) if task.validation_file else None
     test = _read(task.test_file, task) if task.test_file else None
@@ -32,16 +36,20 @@ def text_file(task: TaskSpec) -> TaskData:
         splits["validation"] if validation is None else validation,
         splits["test"] if test is None else test,
     )
+    n_different = len(set(map(_text, rows)))
     for name in ("train", "validation", "test"):
-        if len(getattr(data, name)) < MIN_SPLIT_ROWS:
+        n_rows = len(getattr(data, name))
+        if n_rows < MIN_SPLIT_ROWS:
             raise DataError(
-                f"{task.file}: {len(rows)} usable rows leave {len(getattr(data, name))} for {name}, at least "
+                f"{task.file}: {len(rows)} usable rows ({n_different} different) leave {n_rows} for {name}, at least "
                 f"{MIN_SPLIT_ROWS} are needed: give more rows, or files of their own (validation_file, test_file)"
             )
     return data
 
 
 def _read(path: Path, task: TaskSpec) -> list[Example]:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, not a file")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix.lower() not in FILE_ENDINGS:
@@ -49,7 +57,9 @@ def _read(path: Path, task: TaskSpec) -> list[Example]:
     try:
         table = _read_table(path)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+        kind = path.suffix[1:]
+        said = (str(error).splitlines() or ["nothing said why"])[0]
+        raise DataError(f"{path}: cannot be read as {kind} ({said}): save it again as {kind}, text in UTF-8") from None
     prompt_column, text_column = _columns(path, table, task)
     texts = table[text_column].to_list()
     prompts = table[prompt_column].to_list() if prompt_column else [""] * len(texts)
@@ -63,7 +73,8 @@ def _read(path: Path, task: TaskSpec) -> list[Example]:
 def _read_table(path: Path) -> pl.DataFrame:
     match path.suffix.lower():
         case ".jsonl":
-            return pl.read_ndjson(path, infer_schema_length=None)
+            content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+            return pl.read_ndjson(content, infer_schema_length=None)
         case ".csv":
             return pl.read_csv(path, infer_schema=False)
         case _:
@@ -97,6 +108,10 @@ def _listed(table: pl.DataFrame) -> str:
 
 
 def _split(row: Example, held_out: set[str]) -> str:
-    bucket = hashlib.sha256(f"{row.prompt}\0{row.completion}".encode("utf-8", "surrogatepass")).digest()[0] % 10
+    bucket = hashlib.sha256(_text(row).encode("utf-8", "surrogatepass")).digest()[0] % 10
     name = {8: "validation", 9: "test"}.get(bucket, "train")
     return name if name in held_out else "train"
+
+
+def _text(row: Example) -> str:
+    return f"{row.prompt}\0{row.completion}"
