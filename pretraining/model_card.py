@@ -33,7 +33,7 @@ views and the language of its time.
 
 **Recipe.** `pretraining/pretrain.py`: AdamW (0.9, 0.95), weight decay 0.1, peak learning rate 4e-3, 3e-3 and 2e-3,
 200 steps of warm-up, cosine to 2 %, gradients clipped to 1, 4,096 tokens a step (seven steps in eight as 32 × 128, the
-eighth as 8 × 512), bfloat16 autocast, float32 weights, seed 0, on two processor cores.
+eighth as 8 × 512), bfloat16 autocast, float32 weights, seed 0, on one or two processor cores.
 {history}
 **Limits.** They have seen few tokens for their size, the larger ones the fewest: a longer pretraining would lower all
 losses, so the gaps between the sizes are those of this family, not of models in general.

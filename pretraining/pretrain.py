@@ -93,7 +93,7 @@ def main() -> None:
     parser.add_argument("size", choices=SIZES)
     parser.add_argument("--corpus", type=Path, required=True, help="Parquet file with the columns split and text")
     parser.add_argument("--steps", type=int, default=5000, help=f"optimizer steps of {TOKENS_PER_STEP} tokens")
-    parser.add_argument("--work", type=Path, default=Path("pretraining/work"), help="folder for checkpoints")
+    parser.add_argument("--work", type=Path, default=Path("pretraining/checkpoints"), help="folder for checkpoints")
     parser.add_argument("--out", type=Path, default=Path("src/loralaw/models/micro"))
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)

@@ -123,8 +123,8 @@ def check_files(source: ModelSource, vocabulary: int) -> None:
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
     if len(tokenizer) > vocabulary:
         raise ModelError(
-            f'"{source.name}": its tokenizer has {len(tokenizer):,} tokens, its embedding {vocabulary:,}: they are not of '
-            "one model"
+            f'"{source.name}": its tokenizer has {len(tokenizer):,} tokens, its embedding {vocabulary:,}: they '
+            "are not of one model"
         )
 
 
