@@ -120,7 +120,10 @@ def save_adapter(adapter: Adapter, trained: Mapping[str, LayerAdapter], base_nam
         config.save_pretrained(str(folder))
         save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"the adapter could not be written to {folder}: {error}") from error
+        raise StorageError(
+            f"the adapter could not be written to {folder}: {error}. Every finished cell is safe; free some space, "
+            "then run the same command to go on"
+        ) from error
 
 
 def _check_config(config: LoraConfig) -> None:
