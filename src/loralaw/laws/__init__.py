@@ -6,6 +6,7 @@ from loralaw.laws.law_fit import LawFit as LawFit
 from loralaw.laws.law_fit import Status as Status
 from loralaw.laws.metrics import AXES as AXES
 from loralaw.laws.metrics import METRICS as METRICS
+from loralaw.laws.metrics import STUDY_AXES as STUDY_AXES
 from loralaw.laws.metrics import Axis as Axis
 from loralaw.laws.metrics import Metric as Metric
 from loralaw.laws.sentences import describe as describe

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from loralaw.laws.cells import Cells, read_cells
 from loralaw.laws.estimate import end_to_end_change, mean_estimate
 from loralaw.laws.law_fit import LawFit, Status
-from loralaw.laws.metrics import METRICS, metric_named
+from loralaw.laws.metrics import METRICS, STUDY_AXES, metric_named
 from loralaw.laws.power_law import N_PARAMETERS, power_law_posterior
 from loralaw.laws.sentences import message_of
 from loralaw.laws.trend import Trend, bend_test, n_orders, trend_test
@@ -17,7 +17,6 @@ from loralaw.laws.trend import Trend, bend_test, n_orders, trend_test
 _LARGEST_P_OF_A_LAW = 0.05
 _LARGEST_P_OF_A_BEND = 0.01
 _WEAK_RATIO = 8.0  # an exponent known to less than this factor is not known
-_AXES_OF_A_STUDY = ("rank", "n_train_examples", "n_params_total")
 
 
 def fit(table: pl.DataFrame, *, metric: str, axis: str) -> LawFit:
@@ -93,7 +92,7 @@ def fit_all(table: pl.DataFrame) -> list[LawFit]:
         TableError: As for `fit`.
     """
     finished = table.filter(pl.col("status").eq_missing("finished")) if "status" in table.columns else table
-    axes = [axis for axis in _AXES_OF_A_STUDY if axis in table.columns and table[axis].drop_nulls().n_unique() > 1]
+    axes = [axis for axis in STUDY_AXES if axis in table.columns and table[axis].drop_nulls().n_unique() > 1]
     metrics = [name for name in METRICS if name in table.columns]
     return [
         fit(table, metric=metric, axis=axis)

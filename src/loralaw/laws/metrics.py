@@ -58,6 +58,9 @@ AXES: dict[str, Axis] = {
     )
 }
 
+STUDY_AXES = ("rank", "n_train_examples", "n_params_total")
+"""The axes that a study is designed along; the others follow from these."""
+
 
 def metric_named(name: str) -> Metric:
     """The known metric of this name, or one about which nothing is known beforehand."""

@@ -7,12 +7,11 @@ from typing import Any
 import polars as pl
 from scipy import stats
 
-from loralaw.laws import AXES, METRICS, LawFit
+from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit
 from loralaw.report.cells import CONFIGURATION, finished, label
 from loralaw.report.wording import counted, duration, listed, significant, size
 
 QUALITY = "cross_entropy"
-MAIN_AXES = ("rank", "n_train_examples", "n_params_total")
 LEVEL = 0.95
 DESIGNED = {
     "rank": ("rank", "ranks"),
@@ -135,7 +134,7 @@ def advise(table: pl.DataFrame) -> Advice | None:
 def averages(fits: list[LawFit]) -> list[Average]:
     """One entry a main axis with at least two levels: the level means of cross-entropy and what they do, in words."""
     by_axis = {fit.axis: fit for fit in fits if fit.metric == QUALITY and len(fit.levels) > 1}
-    return [_average(by_axis[axis]) for axis in MAIN_AXES if axis in by_axis]
+    return [_average(by_axis[axis]) for axis in STUDY_AXES if axis in by_axis]
 
 
 def limits(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit], n_planned: int) -> list[str]:

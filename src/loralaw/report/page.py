@@ -14,7 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from loralaw._version import __version__
-from loralaw.laws import AXES, METRICS, LawFit, describe, fit_all
+from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all
 from loralaw.report import cells, inside, plots, provenance
 from loralaw.report.answer import QUALITY, advise, averages, limits
 from loralaw.report.cost import cost_figure
@@ -24,8 +24,6 @@ from loralaw.store import Study, write_text
 
 HEADLINE_METRICS = (QUALITY, "miub_nats")
 """Metrics whose sentences stand in the answer; the others are a selector away."""
-
-PANEL_AXES = ("rank", "n_train_examples", "n_params_total")
 
 
 def write_report(study: Study, path: Path | None = None) -> Path:
@@ -53,7 +51,7 @@ def render(study: Study) -> str:
     layers = inside.layers_by_base_model(records, list(dict.fromkeys(s.base_model for s in series_of(table))))
     figures = {
         "cells": [plots.hover_text(cells.hover_lines(row)) for row in cells.shown(table).iter_rows(named=True)],
-        "laws": law_figures(table, [f for f in fits if f.axis in PANEL_AXES]),
+        "laws": law_figures(table, [f for f in fits if f.axis in STUDY_AXES]),
         "inside": [inside.inside_figures(base) for base in layers],
         "cost": cost_figure(table),
     }
@@ -88,7 +86,7 @@ def script_json(value: Any) -> str:
 
 
 def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit], n_planned: int) -> dict[str, Any]:
-    shown = [f for f in fits if f.axis in PANEL_AXES]
+    shown = [f for f in fits if f.axis in STUDY_AXES]
     return {
         "n_finished": cells.finished(table).height,
         "n_planned": max(n_planned, table.height),
@@ -105,7 +103,7 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
 
 def _laws(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, Any]:
     metrics = list(dict.fromkeys(f.metric for f in fits))
-    axes = [axis for axis in PANEL_AXES if any(f.axis == axis for f in fits)]
+    axes = [axis for axis in STUDY_AXES if any(f.axis == axis for f in fits)]
     by_pair = {(f.metric, f.axis): f for f in fits}
     panels = [
         {

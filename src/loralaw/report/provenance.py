@@ -42,7 +42,7 @@ def hashes(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def command(study_provenance: dict[str, Any]) -> str | None:
     """The command of the last run as one line, if it was recorded."""
     value = study_provenance.get("command")
-    return " ".join(map(str, value)) if isinstance(value, list) else (str(value) if value else None)
+    return str(value) if value else None
 
 
 def _flat(value: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

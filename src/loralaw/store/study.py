@@ -48,6 +48,9 @@ class Study:
         self.settings: dict[str, Any] = content["settings"]
         self.planned_keys: list[str] = content["planned_keys"]
         self.provenance: dict[str, Any] = content["provenance"]
+        # A base model is known by its contents; the study may call it by another name or path than when a cell ran.
+        hashes = self.provenance.get("base_model_hashes", {})
+        self._name_of_base = {content_hash: name for name, content_hash in hashes.items()}
 
     @property
     def name(self) -> str:
@@ -65,10 +68,8 @@ class Study:
         if record.get("format") != FORMAT:
             raise StudyFolderError(f"{path} has format {record.get('format')!r}, this loralaw reads {FORMAT}")
         _require(path, record, ("key", "status", "reason", "cell", "metrics", "counts", "cost"))
-        # A base model is known by its contents; the study may call it by another name or path than when the cell ran.
-        names = {content: name for name, content in self.provenance.get("base_model_hashes", {}).items()}
         cell = record["cell"]
-        cell["base_model"] = names.get(cell["base_model_hash"], cell["base_model"])
+        cell["base_model"] = self._name_of_base.get(cell["base_model_hash"], cell["base_model"])
         return record
 
     def records(self) -> list[dict[str, Any]]:

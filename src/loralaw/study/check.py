@@ -1,6 +1,7 @@
 """Whether a study can run: models, data, ranks and sizes against each other, with all problems at once."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -19,7 +20,7 @@ class CheckedModel:
     source: ModelSource
     skeleton: PreTrainedModel
 
-    @property
+    @cached_property
     def n_params(self) -> int:
         return sum(p.numel() for p in self.skeleton.parameters())
 

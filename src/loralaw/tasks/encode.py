@@ -10,6 +10,7 @@ from torch import Tensor
 from loralaw.tasks.task_data import Choice, Example
 
 NOT_SCORED = -100
+"""As in transformers: a label that is not scored."""
 
 
 @dataclass(frozen=True)

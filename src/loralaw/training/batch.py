@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from loralaw.errors import InputError
+from loralaw.tasks import NOT_SCORED
 from loralaw.training.cell import PackCell
-from loralaw.training.head_loss import IGNORED_LABEL
 
 Batch = tuple[Tensor, Tensor]
 """(token ids, labels), both (rows, length) int64; label -100 is not scored, label t is predicted from those before."""
@@ -31,7 +31,7 @@ def check_batch(cell: PackCell, batch: Batch, pad_to: int) -> None:
             f'cell "{cell.key}": the batch is {tuple(ids.shape)}; '
             f"give its {cell.batch_size} rows of at most pad_to={pad_to} tokens"
         )
-    if not bool((labels[:, 1:] != IGNORED_LABEL).any()):
+    if not bool((labels[:, 1:] != NOT_SCORED).any()):
         raise InputError(f'cell "{cell.key}": no token of the batch is scored (labels of -100), so nothing to learn')
 
 

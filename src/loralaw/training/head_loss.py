@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from loralaw.tasks import NOT_SCORED
+
 CHUNK_TOKENS = 128
 """Scored tokens whose logits exist at once: enough for a full-speed product, few enough to stay in cache."""
-IGNORED_LABEL = -100
-"""As in transformers: a label that is not scored."""
 _RARE = 1e-30  # below this a float32 softmax has lost digits
 
 
@@ -50,8 +50,8 @@ class ScoredTokens:
     @classmethod
     def of(cls, labels: Tensor) -> "ScoredTokens":
         """labels: (rows, length), where label t is predicted at t - 1, so the first label of a row is never scored."""
-        targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED_LABEL).reshape(-1)
-        positions = (targets != IGNORED_LABEL).nonzero().squeeze(1)
+        targets = F.pad(labels[:, 1:], (0, 1), value=NOT_SCORED).reshape(-1)
+        positions = (targets != NOT_SCORED).nonzero().squeeze(1)
         return cls(positions, targets[positions])
 
 

@@ -12,12 +12,13 @@ from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, ModelError, did_you_mean
 from loralaw.miub import LayerStatistics
+from loralaw.tasks import NOT_SCORED
 from loralaw.training.adapters import build_adapter, save_adapter
 from loralaw.training.batch import Batch, check_batch, check_tokens, pad_right
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter
 from loralaw.training.cell import PackCell, RunningCell
 from loralaw.training.frozen_base import FrozenBase
-from loralaw.training.head_loss import IGNORED_LABEL, ScoredTokens, mean_losses
+from loralaw.training.head_loss import ScoredTokens, mean_losses
 from loralaw.training.packed_linear import PackedLinear, PackPass, PassSlot, Probe
 from loralaw.training.scores import Scores, join_rows, score_rows, statistics_probe
 
@@ -92,8 +93,8 @@ class Pack:
         self._check_loaded()
         self._check_batches(batches)
         ids = torch.cat([pad_right(batches[key][0], self.pad_to, 0) for key in self.keys])
-        labels = [pad_right(batches[key][1], self.pad_to, IGNORED_LABEL) for key in self.keys]
-        n_scored = [int((part[:, 1:] != IGNORED_LABEL).sum()) for part in labels]
+        labels = [pad_right(batches[key][1], self.pad_to, NOT_SCORED) for key in self.keys]
+        n_scored = [int((part[:, 1:] != NOT_SCORED).sum()) for part in labels]
         scored = ScoredTokens.of(torch.cat(labels).to(self._base.device))
         hidden = self._train_forward(ids, {key: batches[key][0].shape[1] for key in self.keys})
         losses = mean_losses(hidden.flatten(0, 1)[scored.positions], self._base.head, scored.targets, n_scored)

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from loralaw.miub import LayerStatistics
+from loralaw.tasks import NOT_SCORED
 from loralaw.training.bucket import Bucket
-from loralaw.training.head_loss import IGNORED_LABEL, Head, ScoredTokens, token_scores
+from loralaw.training.head_loss import Head, ScoredTokens, token_scores
 from loralaw.training.packed_linear import Probe
 
 
@@ -42,7 +43,7 @@ def score_rows(hidden: Tensor, head: Head, labels: Tensor, keys: tuple[str, ...]
     loss_grid.view(-1)[scored.positions] = losses.double()
     hit_grid.view(-1)[scored.positions] = hits.long()
     shape = len(keys), len(labels)
-    n_scored = (labels[:, 1:] != IGNORED_LABEL).sum(1)
+    n_scored = (labels[:, 1:] != NOT_SCORED).sum(1)
     return Scores(keys, loss_grid.sum(1).view(shape).cpu(), hit_grid.sum(1).view(shape).cpu(), n_scored.cpu())
 
 
