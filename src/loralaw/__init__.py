@@ -8,6 +8,9 @@ from loralaw._version import __version__ as __version__
 if TYPE_CHECKING:
     from loralaw import laws as laws
     from loralaw.errors import LoralawError as LoralawError
+    from loralaw.miub import MiubCallback as MiubCallback
+    from loralaw.miub import probe as probe
+    from loralaw.report import write_heat_map as write_heat_map
     from loralaw.report import write_report as write_report
     from loralaw.spec import StudySpec as StudySpec
     from loralaw.spec import load_study as load_study
@@ -18,11 +21,14 @@ if TYPE_CHECKING:
 # Imported on first use: `import loralaw` stays fast, and reading a study needs no deep-learning stack.
 _HOMES = {
     "LoralawError": "loralaw.errors",
+    "MiubCallback": "loralaw.miub",
     "Study": "loralaw.store",
     "StudySpec": "loralaw.spec",
     "load_study": "loralaw.spec",
     "open_study": "loralaw.store",
+    "probe": "loralaw.miub",
     "run": "loralaw.study",
+    "write_heat_map": "loralaw.report",
     "write_report": "loralaw.report",
 }
 _ROOMS = {"laws"}

@@ -1,138 +1,156 @@
-"""The three streaming statistics: their bounds, their invariances, and that they say what they say."""
+"""What every streaming estimator and control must do, whatever it measures."""
 
 import math
+import pickle
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from random_features import Pair, features, some_features
 from torch import Tensor
 
 from loralaw.errors import InputError
-from loralaw.miub import ChannelBound, JensenShannon, LayerStatistics, NormRatio
+from loralaw.miub import STATISTICS, Cosine, GaussianNoise, LayerStatistics, NormRatio
+from loralaw.miub.statistic import Statistic
 
-STATISTICS = [ChannelBound, JensenShannon, NormRatio]
-Statistic = ChannelBound | JensenShannon | NormRatio
-
-features = st.builds(
-    lambda seed, tokens, width, z_scale, u_scale: (
-        torch.randn(tokens, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * z_scale,
-        torch.randn(tokens, width, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64) * u_scale,
-    ),
-    st.integers(0, 10_000),
-    st.integers(2, 40),
-    st.integers(1, 24),
-    st.sampled_from([0.01, 1.0, 30.0]),
-    st.sampled_from([0.0, 1e-4, 0.1, 1.0, 30.0]),
-)
+ALL: list[type[Statistic]] = [*STATISTICS.values(), NormRatio, Cosine]
+ZERO_FOR_UNTRAINED = [s for s in ALL if s.name not in ("jsd", "jsd_standardised")]
+every = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.name)
 
 
-def of(statistic: type[Statistic], base: Tensor, adapter: Tensor) -> Tensor:
-    measured = statistic()
-    measured.update(base, adapter)
-    return measured.value()
+def of(kind: type[Statistic], base: Tensor, adapter: Tensor, sequence: Tensor | None = None) -> Statistic:
+    measured = kind()
+    measured.update(base, adapter, sequence)
+    return measured
 
 
-def entropy(p: Tensor) -> Tensor:
-    return -torch.special.xlogy(p, p).sum(-1)
-
-
-@settings(deadline=None)
-@given(features)
-def test_channel_bound_is_never_below_the_exact_information(z_u: tuple[Tensor, Tensor]) -> None:
-    """Exact I(X;Y) from the d x d joint mean(p qᵀ) of the same channel."""
-    p, q = (x.softmax(-1) for x in z_u)
-    joint = p.T @ q / len(p)
-    exact = entropy(joint.sum(1)) + entropy(joint.sum(0)) - entropy(joint.flatten())
-    bound = of(ChannelBound, *z_u)
-    assert bound >= exact - 1e-12
-    assert 0 <= bound <= math.log(min(p.shape)) + 1e-12
-
-
-@settings(deadline=None)
-@given(features)
-def test_values_are_their_definitions(z_u: tuple[Tensor, Tensor]) -> None:
-    z, u = z_u
-    p, q = z.softmax(-1), u.softmax(-1)
-    information = [entropy(x.mean(0)) - entropy(x).mean() for x in (p, q)]
-    jsd = (entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2).mean()
-    assert float(of(ChannelBound, z, u)) == pytest.approx(float(min(information)), abs=1e-9)
-    assert float(of(JensenShannon, z, u)) == pytest.approx(float(jsd), abs=1e-9)
-    assert float(of(NormRatio, z, u)) == pytest.approx(float(u.norm() / z.norm()), rel=1e-9)
-
-
-@settings(deadline=None)
-@given(features)
-def test_jensen_shannon_lies_between_0_and_ln_2(z_u: tuple[Tensor, Tensor]) -> None:
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        value = of(JensenShannon, *(x.to(dtype) for x in z_u))
-        assert 0.0 <= float(value) <= math.log(2.0)
-
-
-@pytest.mark.parametrize("statistic", STATISTICS)
-@settings(deadline=None, max_examples=40)
-@given(z_u=features, cut=st.integers(0, 40), seed=st.integers(0, 1000))
-def test_batches_and_token_order_do_not_matter(
-    statistic: type[Statistic], z_u: tuple[Tensor, Tensor], cut: int, seed: int
+@every
+@settings(max_examples=40)
+@given(z_u=some_features, cuts=st.lists(st.integers(0, 40), max_size=3), seed=st.integers(0, 1000))
+def test_batches_token_order_and_merging_do_not_matter(
+    kind: type[Statistic], z_u: Pair, cuts: list[int], seed: int
 ) -> None:
-    z, u = (x.float() for x in z_u)
-    whole = of(statistic, z, u)
+    z, u = z_u
+    assume(kind is not GaussianNoise or len(z) > z.shape[1] + 1)
+    sequence = torch.arange(len(z)) // 3
+    whole = of(kind, z, u, sequence)
     order = torch.randperm(len(z), generator=torch.Generator().manual_seed(seed))
-    first, second = statistic(), statistic()
-    first.update(z[order][:cut], u[order][:cut])
-    second.update(z[order][cut:], u[order][cut:])
-    first.merge(second)  # type: ignore[arg-type]
-    torch.testing.assert_close(first.value(), whole, rtol=1e-6, atol=1e-6)
+    merged = kind()
+    edges = [0, *sorted(min(cut, len(z)) for cut in cuts), len(z)]
+    for start, end in pairwise(edges):
+        merged.merge(of(kind, z[order[start:end]], u[order[start:end]], sequence[order[start:end]]))
+    assert merged.n_tokens == whole.n_tokens
+    torch.testing.assert_close(merged.value(), whole.value(), rtol=1e-6, atol=1e-6, equal_nan=True)
+    torch.testing.assert_close(merged.stderr(), whole.stderr(), rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_leading_dimensions_are_independent_measurements(statistic: type[Statistic]) -> None:
+@every
+def test_float32_sums_of_many_tokens_are_split_invariant(kind: type[Statistic]) -> None:
+    """Long texts, where float32 would lose digits if it were not for the float64 sums."""
+    z, u = (x.float() for x in features(0, 6_000, 48))
+    whole, parts = of(kind, z, u), kind()
+    for at in range(0, 6_000, 7):
+        parts.update(z[at : at + 7], u[at : at + 7])
+    torch.testing.assert_close(parts.value(), whole.value(), rtol=1e-6, atol=1e-6)
+
+
+def _measure_part(rank: int, n_processes: int, folder: Path) -> None:
+    z, u = features(0, 400, 12)
+    sums = {kind.name: of(kind, z[rank::n_processes], u[rank::n_processes]) for kind in ALL}
+    (folder / str(rank)).write_bytes(pickle.dumps(sums))  # as multiprocessing sends what is returned
+
+
+def test_two_processes_make_the_same_value(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_measure_part, (2, tmp_path), nprocs=2)  # type: ignore[no-untyped-call]
+    one, other = (pickle.loads((tmp_path / str(rank)).read_bytes()) for rank in range(2))
+    z, u = features(0, 400, 12)
+    for kind in ALL:
+        merged = one[kind.name]
+        merged.merge(other[kind.name])
+        assert merged.n_tokens == 400
+        torch.testing.assert_close(merged.value(), of(kind, z, u).value(), rtol=1e-6, atol=1e-6)
+
+
+@every
+def test_leading_dimensions_are_independent_measurements(kind: type[Statistic]) -> None:
     z, u = torch.randn(2, 3, 50, 7), torch.randn(2, 3, 50, 7)
-    together = of(statistic, z, u)
-    assert together.shape == (2, 3)
-    assert together.dtype == torch.float64
+    together = of(kind, z, u)
+    assert together.value().shape == together.stderr().shape == (2, 3)
+    assert together.value().dtype == torch.float64
     for i in range(2):
         for j in range(3):
-            torch.testing.assert_close(together[i, j], of(statistic, z[i, j], u[i, j]), rtol=1e-9, atol=1e-9)
+            alone = of(kind, z[i, j], u[i, j])
+            assert together.value()[i, j] == alone.value()  # bit for bit: a cell does not feel its neighbours
+            torch.testing.assert_close(together.stderr()[i, j], alone.stderr(), rtol=1e-9, atol=1e-12)
 
 
+@every
+@settings(max_examples=20)
+@given(z_u=some_features, seed=st.integers(0, 1000))
+def test_a_permutation_of_the_coordinates_changes_nothing(kind: type[Statistic], z_u: Pair, seed: int) -> None:
+    z, u = z_u
+    assume(kind is not GaussianNoise or len(z) > z.shape[1] + 1)
+    order = torch.randperm(z.shape[1], generator=torch.Generator().manual_seed(seed))
+    permuted = of(kind, z[:, order], u[:, order]).value()
+    torch.testing.assert_close(permuted, of(kind, z, u).value(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ZERO_FOR_UNTRAINED, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("width", [1, 3, 64, 1000])
-def test_untrained_adapter_has_exactly_no_information_and_no_norm(dtype: torch.dtype, width: int) -> None:
+def test_untrained_adapter_gives_exactly_zero(kind: type[Statistic], dtype: torch.dtype, width: int) -> None:
+    if width > 33 and kind.name in ("channel_exact", "gaussian_noise"):
+        width = 20  # they keep matrices, and one needs more tokens than features
     z = torch.randn(33, width).to(dtype)
-    assert float(of(ChannelBound, z, torch.zeros_like(z))) == 0.0
-    assert float(of(NormRatio, z, torch.zeros_like(z))) == 0.0
-    assert float(of(NormRatio, torch.zeros_like(z), torch.zeros_like(z))) == 0.0
+    measured = of(kind, z, torch.zeros_like(z))
+    assert float(measured.value()) == 0.0
+    assert float(measured.stderr()) == 0.0
+    assert float(of(kind, torch.zeros_like(z), torch.zeros_like(z)).value()) == 0.0
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
-def test_narrow_types_are_close_to_float64(dtype: torch.dtype, tolerance: float) -> None:
-    z, u = torch.randn(500, 96, dtype=torch.float64), torch.randn(500, 96, dtype=torch.float64)
-    for statistic in STATISTICS:
-        exact, narrow = of(statistic, z, u), of(statistic, z.to(dtype), u.to(dtype))
-        torch.testing.assert_close(narrow, exact, rtol=tolerance, atol=tolerance)
+@every
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_narrow_types_are_close_to_float64(kind: type[Statistic], dtype: torch.dtype, tolerance: float) -> None:
+    """The figure asked for: bfloat16 inputs within 1 % of float64."""
+    z, u = features(1, 3_000, 96)
+    exact, narrow = of(kind, z, u).value(), of(kind, z.to(dtype), u.to(dtype)).value()
+    torch.testing.assert_close(narrow, exact, rtol=tolerance, atol=1e-7)
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_extreme_features_stay_finite(statistic: type[Statistic]) -> None:
+@every
+def test_extreme_features_stay_finite(kind: type[Statistic]) -> None:
     z = 1e4 * torch.randn(20, 8)
-    for u in (1e4 * torch.randn(20, 8), 1e-30 * torch.randn(20, 8), z):
-        assert of(statistic, z, u).isfinite()
+    for u in (1e4 * torch.randn(20, 8), 1e-30 * torch.randn(20, 8), z, torch.ones_like(z), 1e18 * torch.randn(20, 8)):
+        measured = of(kind, z, u)
+        assert measured.value().isfinite()
+        assert measured.stderr().isfinite()
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_a_broken_cell_does_not_disturb_its_neighbour(statistic: type[Statistic]) -> None:
+@every
+def test_a_broken_cell_does_not_disturb_its_neighbour(kind: type[Statistic]) -> None:
     z, u = torch.randn(2, 9, 4), torch.randn(2, 9, 4)
-    alone = of(statistic, z[1], u[1])
-    u[0, 3] = math.nan
-    value = of(statistic, z, u)
-    assert value[0].isnan()
-    assert value[1] == alone
+    alone = of(kind, z[1], u[1]).value()
+    for broken in (math.nan, math.inf):
+        u[0, 3] = broken
+        value = of(kind, z, u).value()
+        assert value[0].isnan() or (kind is NormRatio and value[0].isinf())
+        assert value[1] == alone
 
 
-@pytest.mark.parametrize(("statistic", "needed"), [(ChannelBound, 2), (JensenShannon, 1), (NormRatio, 1)])
-def test_too_few_tokens_is_an_error(statistic: type[Statistic], needed: int) -> None:
-    measured = statistic()
+@every
+def test_result_refuses_what_is_not_finite(kind: type[Statistic]) -> None:
+    z, u = torch.randn(9, 4), torch.randn(9, 4)
+    z[2, 1] = math.nan
+    with pytest.raises(InputError, match="nan or infinite"):
+        of(kind, z, u).result()
+
+
+@every
+def test_too_few_tokens_is_an_error(kind: type[Statistic]) -> None:
+    measured, needed = kind(), 6 if kind is GaussianNoise else kind.n_tokens_needed  # 4 features and 2
     with pytest.raises(InputError, match="has seen 0 tokens and needs at least"):
         measured.value()
     measured.update(torch.randn(needed - 1, 4), torch.randn(needed - 1, 4))
@@ -142,48 +160,117 @@ def test_too_few_tokens_is_an_error(statistic: type[Statistic], needed: int) -> 
     assert measured.value().isfinite()
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_shapes_that_do_not_fit_are_errors(statistic: type[Statistic]) -> None:
-    measured = statistic()
+@every
+def test_what_does_not_fit_is_an_error(kind: type[Statistic]) -> None:
+    measured, z = kind(), torch.randn(5, 4)
     with pytest.raises(InputError, match="of the same shape"):
-        measured.update(torch.randn(5, 4), torch.randn(5, 3))
+        measured.update(z, torch.randn(5, 3))
     with pytest.raises(InputError, match="of the same shape"):
         measured.update(torch.randn(4), torch.randn(4))
     with pytest.raises(InputError, match="floating-point"):
-        measured.update(torch.ones(5, 4, dtype=torch.int64), torch.ones(5, 4, dtype=torch.int64))
-    measured.update(torch.randn(5, 4), torch.randn(5, 4))
+        measured.update(torch.ones(5, 4, dtype=torch.int64), z)
+    with pytest.raises(InputError, match="base is list"):
+        measured.update([[1.0]], z)  # type: ignore[arg-type]
+    for sequence in (torch.arange(4), torch.arange(5.0), list(range(5))):
+        with pytest.raises(InputError, match=r"int64 tensor of shape \(5,\)"):
+            measured.update(z, z, sequence)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="begin at 0"):
+        measured.update(z, z, torch.arange(5) - 1)
+    measured.update(z, z)
     with pytest.raises(InputError, match="earlier tokens"):
         measured.update(torch.randn(2, 5, 4), torch.randn(2, 5, 4))
-    other = statistic()
-    other.update(torch.randn(2, 5, 4), torch.randn(2, 5, 4))
-    with pytest.raises(InputError, match="cannot merge"):
-        measured.merge(other)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="earlier tokens"):
+        measured.merge(of(kind, torch.randn(5, 3), torch.randn(5, 3)))
+    with pytest.raises(InputError, match="merge two of one kind"):
+        measured.merge(of(Cosine if kind is NormRatio else NormRatio, z, z))
+    with pytest.raises(InputError, match="in front"):
+        of(kind, z[None], z[None]).result()
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_merging_with_an_empty_one_changes_nothing(statistic: type[Statistic]) -> None:
-    z, u = torch.randn(5, 4), torch.randn(5, 4)
-    one, empty = statistic(), statistic()
-    one.update(z, u)
-    one.merge(empty)  # type: ignore[arg-type]
-    empty.merge(one)  # type: ignore[arg-type]
-    assert one.value() == empty.value() == of(statistic, z, u)
+@every
+def test_merging_with_an_empty_one_changes_nothing(kind: type[Statistic]) -> None:
+    z, u = torch.randn(8, 4), torch.randn(8, 4)
+    one, empty = of(kind, z, u), kind()
+    one.merge(empty)
+    empty.merge(one)
+    assert one.value() == empty.value() == of(kind, z, u).value()
+    empty.update(z, u)
+    assert one.n_tokens == 8  # merging copied the sums
+
+
+@every
+def test_it_works_in_inference_mode_and_keeps_no_graph(kind: type[Statistic]) -> None:
+    z, u = (x.float() for x in features(0, 30, 4))
+    with torch.inference_mode():
+        inside = of(kind, z.clone(), u.clone()).result()
+    outside = of(kind, z.clone().requires_grad_(), u).result()
+    assert inside == outside
+
+
+@pytest.mark.parametrize("kind", [k for k in ALL if k.name != "channel_exact"], ids=lambda kind: kind.name)
+def test_standard_error_is_the_spread_over_repetitions(kind: type[Statistic]) -> None:
+    """Sequences of 5 nearly equal tokens: the error must be that of 60 sequences, not of 300 tokens."""
+    values, errors = [], []
+    for seed in range(60):
+        z, u = (x.repeat_interleave(5, 0) for x in features(seed, 60, 6))
+        jitter = 0.01 * torch.randn(300, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        measured = of(kind, z + jitter, u + jitter, torch.arange(300) // 5)
+        values.append(float(measured.value()))
+        errors.append(float(measured.stderr()))
+    spread = torch.tensor(values).std()
+    # The spread of 60 values is known to 9 %; plug-in errors of 60 sequences may be a little low.
+    assert 0.7 < float(torch.tensor(errors).mean() / spread) < 1.35
+
+
+@every
+def test_one_sequence_has_no_standard_error(kind: type[Statistic]) -> None:
+    measured = of(kind, *features(0, 30, 4), torch.full((30,), 7))
+    assert measured.stderr().isnan()
+    assert measured.result().stderr_nats is None
+
+
+def test_wide_layers_are_refused_where_matrices_would_be_kept() -> None:
+    wide = torch.randn(2, 1025)
+    for name in ("channel_exact", "gaussian_noise"):
+        with pytest.raises(InputError, match="at most 1024 features, these are 1025"):
+            of(STATISTICS[name], wide, wide)
+    with pytest.raises(InputError, match=r"noise is 0\.0"):
+        GaussianNoise(noise=0.0)
 
 
 def test_layer_statistics_give_each_cell_its_own_rows() -> None:
     z, u = torch.randn(2, 30, 6), torch.randn(2, 30, 6)
-    statistics = LayerStatistics()
-    statistics.update("q", ["a", "b"], z, u)
-    statistics.update("v", ["b"], z[1:], 2 * u[1:])
+    sequence = torch.arange(30) // 3
+    statistics = LayerStatistics(list(STATISTICS))
+    statistics.update("q", ["a", "b"], z, u, sequence)
+    statistics.update("v", ["b"], z[1:], 2 * u[1:], sequence)
     assert [row["layer"] for row in statistics.rows("a")] == ["q"]
     q, v = statistics.rows("b")
-    assert q == {
-        "layer": "q",
-        "miub_nats": pytest.approx(float(of(ChannelBound, z[1], u[1])), abs=1e-12),
-        "jsd_nats": pytest.approx(float(of(JensenShannon, z[1], u[1])), abs=1e-12),
-        "norm_ratio": pytest.approx(float(of(NormRatio, z[1], u[1])), abs=1e-12),
-    }
-    assert v["norm_ratio"] == pytest.approx(2 * float(q["norm_ratio"]))
+    for kind in STATISTICS.values():
+        column = "miub" if kind.name == "channel" else kind.name
+        alone = of(kind, z[1], u[1], sequence).result()
+        assert q[f"{column}_nats"] == pytest.approx(alone.value_nats, abs=1e-12)
+        assert q[f"{column}_stderr_nats"] == pytest.approx(alone.stderr_nats, rel=1e-9)
+    assert q["cosine"] == pytest.approx(float(of(Cosine, z[1], u[1]).value()), abs=1e-7)
+    assert q["n_tokens"] == 30
+    assert v["norm_ratio"] == pytest.approx(2 * float(q["norm_ratio"] or 0))
+
+
+def test_means_over_layers_and_their_error() -> None:
+    """Two copies of a layer are as uncertain as one; two layers that disagree by sequence are less so."""
+    z, u = (x[None] for x in features(0, 200, 6))
+    sequence = torch.arange(200) // 5
+    statistics = LayerStatistics()
+    for layer in ("one", "copy"):
+        statistics.update(layer, ["a"], z, u, sequence)
+    means, row = statistics.means("a"), statistics.rows("a")[0]
+    assert set(means) == {name for name in row if name not in ("layer", "n_tokens")}
+    for name in ("miub_nats", "miub_stderr_nats", "jsd_nats", "jsd_stderr_nats", "norm_ratio", "cosine"):
+        assert means[name] == pytest.approx(row[name])
+    statistics.update("other", ["a"], *(x[None] for x in features(9, 200, 6)), sequence)
+    rows = statistics.rows("a")
+    assert statistics.means("a")["jsd_nats"] == pytest.approx(sum(float(r["jsd_nats"] or 0) for r in rows) / 3)
+    assert float(statistics.means("a")["jsd_stderr_nats"] or 0) < float(rows[0]["jsd_stderr_nats"] or 0)
 
 
 def test_layer_statistics_refuse_what_would_mix_measurements() -> None:
@@ -195,3 +282,9 @@ def test_layer_statistics_refuse_what_would_mix_measurements() -> None:
         statistics.update("q", ["a", "b", "c"], torch.randn(2, 5, 4), torch.randn(2, 5, 4))
     with pytest.raises(InputError, match='Did you mean "cell-a"'):
         statistics.rows("cel-a")
+    with pytest.raises(InputError, match="keeps every token"):
+        LayerStatistics(["vclub"])
+    with pytest.raises(InputError, match='Did you mean "channel"'):
+        LayerStatistics(["chanel"])
+    with pytest.raises(InputError, match="give a list"):
+        LayerStatistics("channel")

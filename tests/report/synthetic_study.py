@@ -24,10 +24,12 @@ def write_synthetic(
     failed: dict[int, tuple[str, str]] | None = None,
     choices: bool = True,
     method_name: str = "lora",
+    controls: bool = True,
 ) -> Study:
     """A grid of cells whose cross-entropy is 1.5 + 0.4 r^-0.6 + 4 D^-0.4 + 30 N^-0.25 with a noise of 0.01.
 
-    `n_run` cells have ended; `failed` maps the number of a cell to its status and reason.
+    `n_run` cells have ended; `failed` maps the number of a cell to its status and reason. Without `controls` the
+    records are as the first version wrote them: no standard errors, cosine or effective rank by layer.
     """
     cells = list(itertools.product(bases, ranks, sizes, seeds))
     keys = [hashlib.sha256(repr(cell).encode()).hexdigest()[:16] for cell in cells]
@@ -43,7 +45,7 @@ def write_synthetic(
     provenance = {"command": "loralaw run synthetic.yaml", "versions": {"loralaw": "0.1.0", "python": "3.11.7"}}
     write_study(path, settings, keys, provenance)
     for number, (key, cell) in enumerate(list(zip(keys, cells, strict=True))[:n_run]):
-        record = _record(key, *cell, choices=choices, method_name=method_name)
+        record = _record(key, *cell, choices=choices, method_name=method_name, controls=controls)
         if failed and number in failed:
             status, reason = failed[number]
             record |= {"status": status, "reason": reason, "metrics": {}, "layers": []}
@@ -51,7 +53,18 @@ def write_synthetic(
     return open_study(path)
 
 
-def _record(key: str, base: str, rank: int, size: int, seed: int, choices: bool, method_name: str) -> dict[str, Any]:
+def _controls(rank: int, layer: int, noise: random.Random) -> dict[str, float]:
+    return {
+        "miub_stderr_nats": 0.004,
+        "jsd_stderr_nats": 0.002,
+        "cosine": 0.05 * (layer - 1) + noise.gauss(0, 0.01),
+        "effective_rank": rank**0.8,
+    }
+
+
+def _record(
+    key: str, base: str, rank: int, size: int, seed: int, choices: bool, method_name: str, controls: bool
+) -> dict[str, Any]:
     noise = random.Random(f"{base} {rank} {size} {seed}")
     n_params = BASES.get(base, 2_000_000)
     loss = 1.5 + 0.4 * rank**-0.6 + 4 * size**-0.4 + 30 * n_params**-0.25 + noise.gauss(0, 0.01)
@@ -62,6 +75,7 @@ def _record(key: str, base: str, rank: int, size: int, seed: int, choices: bool,
             "miub_nats": (0.12 + 0.01 * layer + 0.02 * place) * rank**-0.15 * (1 + noise.gauss(0, 0.03)),
             "jsd_nats": 0.15 * rank**-0.02 * (1 + noise.gauss(0, 0.02)),
             "norm_ratio": 0.7 * rank**-0.05 * (1 + noise.gauss(0, 0.02)),
+            **(_controls(rank, layer, noise) if controls else {}),
         }
         for layer in range(n_layers)
         for place, module in enumerate(MODULES + FEED_FORWARD)
@@ -75,7 +89,7 @@ def _record(key: str, base: str, rank: int, size: int, seed: int, choices: bool,
         "accuracy_stderr": 0.004,
         "choice_accuracy": max(0.25, 0.9 - 0.15 * loss + noise.gauss(0, 0.02)) if choices else None,
         "choice_accuracy_stderr": 0.05 if choices else None,
-        **{name: sum(float(x[name]) for x in layers) / len(layers) for name in ("miub_nats", "jsd_nats", "norm_ratio")},  # type: ignore[arg-type]
+        **{name: sum(float(x[name]) for x in layers) / len(layers) for name in layers[0] if name != "layer"},  # type: ignore[arg-type]
         "train_loss": loss - 0.2,
     }
     return {

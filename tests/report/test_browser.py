@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from synthetic_probe import llama_layers, synthetic_probe
 from synthetic_study import write_synthetic
 
-from loralaw.report import write_report
+from loralaw.report import write_heat_map, write_report
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
@@ -126,6 +127,58 @@ def test_hostile_names_run_nothing_and_are_shown(browser: Any, tmp_path: Path) -
     )
     assert names[0] in hover or names[1] in hover
     assert browser.get_log("browser") == []  # an alert or a refused script would be here
+
+
+def test_the_heat_map_of_the_study_follows_its_selectors(browser: Any, report: Path) -> None:
+    opened(browser, report, 1280)
+    labels = "return [...document.querySelectorAll('#heat .heatmap-label text')].map(t => t.textContent)"
+
+    averaged = browser.execute_script(labels)
+    choose(browser, "layer-rank", "64")
+    assert browser.execute_script(labels) != averaged
+    choose(browser, "layer-measure", "effective_rank")
+    assert browser.execute_script(labels) == ["28"] * 2 * 7  # 64^0.8 in this study, for 2 blocks of 7 modules
+    choose(browser, "layer-base", "2")
+    assert browser.execute_script(labels) == ["28"] * 6 * 7
+    assert "singular values" in browser.find_element("css selector", "[data-measure]:not([hidden])").text
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_of_a_probe_is_drawn_and_its_controls_work(browser: Any, tmp_path: Path, width: int) -> None:
+    probe = synthetic_probe(llama_layers(3))
+    opened(browser, write_heat_map(probe, tmp_path / "probe.html"), width)
+    labels = "return [...document.querySelectorAll('#probe-map .heatmap-label text')].map(t => Number(t.textContent))"
+
+    assert browser.execute_script(labels) == [float(f"{layer['miub_nats']:.2g}") for layer in probe["layers"]]
+    choose(browser, "probe-measure", "effective_rank")
+    assert browser.execute_script(labels) == [float(f"{layer['effective_rank']:.2g}") for layer in probe["layers"]]
+    assert "singular values" in browser.find_element("css selector", "[data-measure]:not([hidden])").text
+
+    browser.execute_script("document.querySelectorAll('#layer-table thead button')[2].click()")
+    values = browser.execute_script(
+        "return [...document.querySelectorAll('#layer-table tbody tr')].map(r => Number(r.cells[2].dataset.value))"
+    )
+    assert values == sorted(values)
+    assert len(values) == 21
+
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []
+
+
+def test_the_page_of_a_probe_runs_nothing_that_a_name_says(browser: Any, tmp_path: Path) -> None:
+    name = "<img src=x onerror=alert(1)></script><script>alert(1)</script>"
+    probe = synthetic_probe([f"a.0.{name}", f"{name}.1.b"], adapter=name, base_model=name, skipped={name: name})
+    opened(browser, write_heat_map(probe, tmp_path / "probe.html"), 1280)
+
+    assert browser.find_element("tag name", "body").text.count(name) >= 4
+    hover = browser.execute_script(
+        "const p = document.getElementById('probe-map'); Plotly.Fx.hover(p, {xpx: 9, ypx: 9});"
+        "return p.querySelector('.hoverlayer').textContent"
+    )
+    assert name in hover
+    assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert browser.get_log("browser") == []
 
 
 def test_without_cells_nothing_fails(browser: Any, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,7 +9,8 @@ from plotly.offline import get_plotlyjs
 from synthetic_study import write_synthetic
 
 from loralaw.report import write_report
-from loralaw.report.page import script_json
+from loralaw.report.html_page import script_json
+from loralaw.report.inside import inside_figures, layers_by_base_model
 
 HOSTILE = ("<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "a<b>&amp;\u2028'\"{{7*7}}@ink%{x}")
 LIMIT_BYTES = 6_000_000
@@ -75,7 +77,35 @@ def test_every_metric_and_axis_has_a_figure_with_its_cells(report: Path) -> None
     # Two failed; levelled, each of them takes its setting with it: all 8 cells of one base model and data size.
     assert drawn == {"measured": 70, "levelled": 72 - 2 * 8}
     assert len(figures["inside"]) == 3
-    assert set(figures["inside"][0]["miub_nats"]) == {"all", "1", "4", "16", "64", "along"}
+    assert set(figures["inside"][0]["miub_nats"]["z"]) == {"all", "1", "4", "16", "64"}
+
+
+def test_every_measure_inside_the_adapter_is_drawn(report: Path) -> None:
+    page = report.read_text(encoding="utf-8")
+    measures = ["miub_nats", "jsd_nats", "norm_ratio", "cosine", "effective_rank"]
+
+    assert all(list(base) == measures for base in figures_of(page)["inside"])
+    assert "0.004" not in str(figures_of(page)["inside"][0]["miub_nats"]["z"])  # standard errors are no measure
+    assert set(figures_of(page)["laws"]) >= set(measures)
+    assert re.search(r"0\.\d+ ± 0\.0040</td>", page)
+
+
+def test_records_of_the_first_version_still_draw(tmp_path: Path) -> None:
+    page = write_report(write_synthetic(tmp_path, sizes=[64], controls=False)).read_text(encoding="utf-8")
+
+    assert all(list(base) == ["miub_nats", "jsd_nats", "norm_ratio"] for base in figures_of(page)["inside"])
+    assert "effective rank" not in " ".join(Outline(page).text)
+
+
+def test_a_layer_that_is_not_finite_leaves_the_map_whole(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 2], sizes=[8], seeds=[0])
+    (base,) = layers_by_base_model(
+        [{**r, "layers": [{**r["layers"][0], "miub_nats": math.nan}, *r["layers"][1:]]} for r in study.records()], ["a"]
+    )
+    z = inside_figures(base)["miub_nats"]["z"]["all"]
+
+    assert z[0][0] is None
+    assert all(value is not None for row in z for value in row[1:])
 
 
 def test_the_levelled_view_keeps_level_means_and_removes_settings(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, StorageError
+from loralaw.miub import LayerStatistics
 from loralaw.training import Pack, PackCell, n_params_trainable
 
 torch.set_num_threads(1)
@@ -210,11 +211,14 @@ def test_unusable_input_is_refused_with_its_cure() -> None:
             pack.step({"cell-a": (ids, labels[:, 1:])})
         with pytest.raises(InputError, match='Did you mean "cell-a"'):
             pack.keep(["cel-a"])
-        with pytest.raises(InputError, match="give the same shape"):
-            pack.score(ids, labels, token_mask=torch.ones(1, 1))
+        for wrong in ((ids[:, 1:] > 0, torch.arange(len(ids))), (ids > 0, torch.arange(len(ids) + 1))):
+            with pytest.raises(InputError, match=r"give \(rows, length\) twice"):
+                pack.probe(ids, *wrong, LayerStatistics())
         pack.keep([])
         with pytest.raises(InputError, match="no cell left"):
             pack.score(ids, labels)
+        with pytest.raises(InputError, match="no cell left"):
+            pack.probe(ids, ids > 0, torch.arange(len(ids)), LayerStatistics())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Scores and layer statistics of a pack against plain PEFT models with the saved adapters."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from plain_peft import LENGTH, VOCABULARY, cell, gpt2, llama, mixed_cells, stream, trained_pack
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -68,21 +70,34 @@ def test_scores_equal_those_of_plain_peft_logits(
 @BUILDS
 def test_layer_statistics_equal_a_float64_reference(build: Callable[[], PreTrainedModel], tmp_path: Path) -> None:
     pack = trained_pack(cells_of(build), 6, build)
-    ids, labels, mask = ragged_rows()
+    ids, _, mask = ragged_rows()
     statistics = LayerStatistics()
-    pack.score(ids[:4], labels[:4], probe=statistics, token_mask=mask[:4])
-    pack.score(ids[4:], labels[4:], probe=statistics, token_mask=mask[4:])
+    pack.probe(ids[:4], mask[:4], torch.arange(4), statistics)
+    pack.probe(ids[4:], mask[4:], torch.arange(4, len(ids)), statistics)
     for key in pack.keys:
         expected = reference_rows(reload(pack, key, tmp_path, build), ids, mask)
         rows = statistics.rows(key)
         assert [row["layer"] for row in rows] == list(expected)
         for row in rows:
-            values = row["miub_nats"], row["jsd_nats"], row["norm_ratio"]
+            assert row["n_tokens"] == int(mask.sum())
+            values = [row[name] for name in ("miub_nats", "jsd_nats", "norm_ratio", "cosine")]
             assert values == pytest.approx(expected[str(row["layer"])], rel=1e-3, abs=1e-7), (key, row["layer"])
 
 
-def reference_rows(model: PeftModel, ids: Tensor, mask: Tensor) -> dict[str, tuple[float, float, float]]:
-    """Layer -> (channel bound, jsd, norm ratio) from the inputs that hooks catch, in float64, by the definitions."""
+def test_effective_ranks_are_those_of_the_saved_adapters(tmp_path: Path) -> None:
+    pack = trained_pack(cells_of(llama), 6, llama)
+    for key in pack.keys:
+        pack.save_adapter(key, tmp_path / key)
+        saved, ranks = load_file(tmp_path / key / "adapter_model.safetensors"), pack.effective_ranks(key)
+        for layer, value in ranks.items():
+            factors = [saved[f"base_model.model.{layer}.lora_{side}.weight"].double() for side in "BA"]
+            share = torch.linalg.svdvals(factors[0] @ factors[1])[: len(factors[1])]
+            assert value == pytest.approx(float(entropy(share / share.sum()).exp()), rel=1e-5)
+        assert len(saved) == 2 * len(ranks)
+
+
+def reference_rows(model: PeftModel, ids: Tensor, mask: Tensor) -> dict[str, list[float]]:
+    """Layer -> channel bound, jsd, norm ratio, cosine; in float64, by definition, from inputs that hooks catch."""
     inputs: dict[str, Tensor] = {}
     layers = {name: layer for name, layer in model.base_model.model.named_modules() if isinstance(layer, LoraLayer)}
     for name, layer in layers.items():
@@ -99,7 +114,8 @@ def reference_rows(model: PeftModel, ids: Tensor, mask: Tensor) -> dict[str, tup
         p, q = z.softmax(-1), u.softmax(-1)
         information = [float(entropy(v.mean(0)) - entropy(v).mean()) for v in (p, q)]
         jsd = float((entropy((p + q) / 2) - entropy(p) / 2 - entropy(q) / 2).mean())
-        rows[name] = min(information), jsd, float(u.norm() / z.norm())
+        cosine = float(F.cosine_similarity(z, u).mean())
+        rows[name] = [min(information), jsd, float(u.norm() / z.norm()), cosine]
     return rows
 
 
@@ -111,7 +127,8 @@ def test_untrained_adapters_carry_no_information() -> None:
     ids, labels, mask = ragged_rows()
     statistics = LayerStatistics()
     pack = Pack(llama(), [cell("a"), cell("b", 24)], pad_to=LENGTH)
-    before = pack.score(ids, labels, probe=statistics, token_mask=mask)
+    before = pack.score(ids, labels)
+    pack.probe(ids, mask, torch.arange(len(ids)), statistics)
     for key in pack.keys:
         assert all(row["miub_nats"] == 0.0 and row["norm_ratio"] == 0.0 for row in statistics.rows(key))
     assert torch.equal(before.loss_sum[0], before.loss_sum[1])
@@ -121,13 +138,15 @@ def test_scores_do_not_depend_on_padding_company_or_probing() -> None:
     cells = [one for one in mixed_cells(8) if one.key != "leaves"]
     together, ids, labels, mask = trained_pack(cells, 4), *ragged_rows()
     probe = LayerStatistics()
-    scores = together.score(ids, labels, probe=probe, token_mask=mask)
+    scores, documents = together.score(ids, labels), torch.arange(len(ids))
+    together.probe(ids, mask, documents, probe)
     assert torch.equal(scores.loss_sum, together.score(ids, labels).loss_sum)
     longer = together.score(F.pad(ids, (0, 9)), F.pad(labels, (0, 9), value=-100))
     torch.testing.assert_close(longer.loss_sum, scores.loss_sum, rtol=1e-5, atol=1e-5)
     for one in cells:
         alone, own_probe = trained_pack([one], 4), LayerStatistics()
-        own = alone.score(ids, labels, probe=own_probe, token_mask=mask)
+        own = alone.score(ids, labels)
+        alone.probe(ids, mask, documents, own_probe)
         k = scores.keys.index(one.key)
         assert torch.equal(own.loss_sum[0], scores.loss_sum[k]), one.key
         assert torch.equal(own.n_correct[0], scores.n_correct[k]), one.key
@@ -138,8 +157,9 @@ def test_scoring_does_not_disturb_training() -> None:
     """Neither the dropout streams nor the gradients."""
     cells = mixed_cells(8)
     plain, scored = trained_pack(cells, 4), trained_pack(cells, 2)
-    ids, labels, _ = ragged_rows()
-    scored.score(ids, labels, probe=LayerStatistics())
+    ids, labels, mask = ragged_rows()
+    scored.score(ids, labels)
+    scored.probe(ids, mask, torch.arange(len(ids)), LayerStatistics())
     for step in (2, 3):
         scored.step({one.key: stream(one)[step] for one in cells})
     assert torch.equal(plain.score(ids, labels).loss_sum, scored.score(ids, labels).loss_sum)
@@ -147,10 +167,12 @@ def test_scoring_does_not_disturb_training() -> None:
 
 def test_a_nan_cell_scores_nan_and_disturbs_nobody() -> None:
     cells = [cell("ok", 4, 1), cell("broken", 4, 2, learning_rate=1e30, max_grad_norm=None)]
-    ids, labels, _ = ragged_rows()
-    statistics = LayerStatistics()
-    scores = trained_pack(cells, 8).score(ids, labels, probe=statistics)
+    ids, labels, mask = ragged_rows()
+    statistics, pack = LayerStatistics(), trained_pack(cells, 8)
+    scores = pack.score(ids, labels)
+    pack.probe(ids, mask, torch.arange(len(ids)), statistics)
     alone = trained_pack(cells[:1], 8).score(ids, labels)
     assert torch.equal(scores.loss_sum[0], alone.loss_sum[0])
     assert scores.loss_sum[1, 0].isnan()
     assert all(row["miub_nats"] >= 0 for row in statistics.rows("ok"))
+    assert all(math.isnan(row["miub_nats"]) for row in statistics.rows("broken"))

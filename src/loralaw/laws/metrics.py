@@ -32,7 +32,7 @@ class Axis:
     unit: str
 
 
-# MIUB and its relatives have no asserted direction: their source claims that they fall, our studies test the claim.
+# What is measured inside the adapter has no asserted direction: the source claims that MIUB falls, our studies test it.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -44,6 +44,8 @@ METRICS: dict[str, Metric] = {
         Metric("miub_nats", "MIUB", "nats", increasing=None, bound=None),
         Metric("jsd_nats", "Jensen-Shannon divergence", "nats", increasing=None, bound=None),
         Metric("norm_ratio", "norm ratio ‖u‖/‖z‖", "", increasing=None, bound=None),
+        Metric("cosine", "cosine of u and z", "", increasing=None, bound=None),
+        Metric("effective_rank", "effective rank", "", increasing=None, bound=None),
     )
 }
 

@@ -5,18 +5,12 @@ import math
 import torch
 from torch import Tensor
 
-from loralaw.errors import InputError
-from loralaw.miub.token_channel import (
-    TokenChannel,
-    check_enough_tokens,
-    check_features,
-    check_mergeable,
-    divergence_from_uniform,
-    token_channel,
-)
+from loralaw.miub.statistic import Statistic
+from loralaw.miub.token_channel import TokenChannel, token_channel
+from loralaw.miub.token_chunk import TokenChunk
 
 
-class JensenShannon:
+class JensenShannon(Statistic):
     """Mean over tokens of JSD(softmax(z), softmax(u)) = H((p + q)/2) - (H(p) + H(q))/2; in nats, 0 to ln 2.
 
     **Why 0 ≤ jsd ≤ ln 2.** Toss a fair coin C and draw D from p or from q as it falls: JSD = I(C;D), and a mutual
@@ -26,7 +20,7 @@ class JensenShannon:
     **Read with care**: for an untrained adapter (u = 0) q is uniform and the value is the distance of the *base* from
     uniform, not 0. `ChannelBound` and `NormRatio` are 0 there. It bounds no other information.
 
-    Memory: one number for each leading index. Tokens may come in any order and any batches.
+    Memory: 16 numbers for each cell.
 
     **Source**: arXiv 2501.03152 by its public summary (the divergence of the two components' distributions); the exact
     definition is ours.
@@ -37,53 +31,44 @@ class JensenShannon:
     0.693147
     """
 
-    def __init__(self) -> None:
-        self.n_tokens = 0
-        self._sum: Tensor | None = None
+    name = "jsd"
 
-    def update(self, base: Tensor, adapter: Tensor) -> None:
-        """Add tokens.
+    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        return {"divergence": chunk.sum(_divergence(chunk.base_channel, chunk.adapter_channel))}
 
-        Args:
-            base: z, (..., tokens, d), any floating type.
-            adapter: u, of the same shape.
+    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
+        return mean["divergence"].clamp(0.0, math.log(2.0))
 
-        Raises:
-            InputError: shapes differ, or differ from those of earlier updates.
-        """
-        check_features(base, adapter)
-        self.update_channels(token_channel(base), token_channel(adapter))
 
-    def update_channels(self, base: TokenChannel, adapter: TokenChannel) -> None:
-        """The same from channels made before, for callers who feed several statistics."""
-        mixture = divergence_from_uniform((base.density + adapter.density).div_(2))
-        divergence = (base.divergence + adapter.divergence) / 2 - mixture
-        new = divergence.sum(-1, dtype=torch.float64)
-        if self._sum is not None and self._sum.shape != new.shape:
-            raise InputError(
-                f"earlier tokens had the leading shape {tuple(self._sum.shape)}, these have {tuple(new.shape)}: "
-                "use one JensenShannon for each group of cells"
-            )
-        self._add(new, base.density.shape[-2])
+class StandardisedJensenShannon(JensenShannon):
+    """`JensenShannon` of z and u after each token's features were brought to mean 0 and standard deviation 1.
 
-    def merge(self, other: "JensenShannon") -> None:
-        """Add the tokens that another has seen, for instance on another device or in another process."""
-        if other._sum is None:
-            return
-        if self._sum is not None:
-            check_mergeable(self._sum, other._sum, "JensenShannon")
-        self._add(other._sum, other.n_tokens)
+    So it does not change when z or u is scaled or shifted, token by token. Features that are all equal (u = 0) stay 0:
+    there the value is the distance of the standardised base from uniform.
 
-    def value(self) -> Tensor:
-        """The mean divergence in nats, float64, of the leading shape.
+    **Source**: ours.
+    """
 
-        Raises:
-            InputError: no token has been seen.
-        """
-        check_enough_tokens(self.n_tokens, 1, "JensenShannon")
-        assert self._sum is not None
-        return (self._sum / self.n_tokens).clamp(0.0, math.log(2.0))
+    name = "jsd_standardised"
 
-    def _add(self, new: Tensor, n_tokens: int) -> None:
-        self._sum = new if self._sum is None else self._sum + new.to(self._sum.device)
-        self.n_tokens += n_tokens
+    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        base, adapter = (token_channel(_standardised(features)) for features in (chunk.base, chunk.adapter))
+        return {"divergence": chunk.sum(_divergence(base, adapter))}
+
+
+def _divergence(base: TokenChannel, adapter: TokenChannel) -> Tensor:
+    """JSD of each token, (tokens,): mean of the two divergences from uniform, less that of the mixture."""
+    n_features = base.probability.shape[-1]
+    smallest = torch.finfo(base.probability.dtype).tiny  # 0·log 0 = 0
+    density = base.probability.add(smallest).add_(adapter.probability).mul_(n_features / 2)
+    mixture = density.log().mul_(density).mean(-1)
+    return (base.divergence + adapter.divergence) / 2 - mixture
+
+
+def _standardised(features: Tensor) -> Tensor:
+    largest = features.abs().amax(-1, keepdim=True)
+    scaled = features / torch.where(largest == 0, torch.ones_like(largest), largest)  # or tiny features underflow
+    centred = scaled - scaled.mean(-1, keepdim=True)
+    deviation = centred.square().mean(-1, keepdim=True).sqrt()
+    flat = deviation <= 4 * torch.finfo(features.dtype).eps  # what rounding leaves of equal features is no spread
+    return torch.where(flat, torch.zeros_like(centred), centred / deviation)

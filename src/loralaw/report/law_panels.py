@@ -9,7 +9,7 @@ from loralaw.laws import AXES, METRICS, Axis, LawFit, Metric
 from loralaw.laws.contexts import comparable_rows, context_codes, context_columns
 from loralaw.report import plots
 from loralaw.report.cells import finished, shown
-from loralaw.report.plots import Figure, law_panel
+from loralaw.report.plots import Figure, law_panel, rounded
 from loralaw.report.wording import ABSENT, significant, size
 
 VIEWS = {"levelled": "settings' averages removed", "measured": "as measured, one line a setting"}
@@ -139,11 +139,6 @@ def _at(fit: LawFit, x: list[float]) -> tuple[list[float], list[float], list[flo
     low, high = fit.predict_interval(np.asarray(x), plots.LAW_LEVEL)
     middle, low, high = (np.atleast_1d(part) for part in (fit.predict(np.asarray(x)), low, high))
     return [rounded(v) for v in middle], [rounded(v) for v in low], [rounded(v) for v in high]
-
-
-def rounded(value: float) -> float:
-    """Five digits: more than a plot can show, fewer bytes in the page."""
-    return float(f"{value:.5g}")
 
 
 def title_of(quantity: Metric | Axis) -> str:

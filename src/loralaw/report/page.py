@@ -1,24 +1,17 @@
-"""One self-contained HTML page of a study: the answer first, then the evidence. No request to any host."""
+"""The page of a study: the answer first, then the evidence."""
 
-import base64
-import hashlib
-import json
-from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
-from loralaw._version import __version__
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all
 from loralaw.report import cells, inside, plots, provenance
 from loralaw.report.answer import QUALITY, advise, averages, limits
 from loralaw.report.cost import cost_figure
+from loralaw.report.html_page import render_page
 from loralaw.report.law_panels import VIEWS, law_figures, level_rows, series_of, title_of
+from loralaw.report.layer_measures import measures_in
 from loralaw.report.wording import counted, duration, significant
 from loralaw.store import Study, write_text
 
@@ -55,18 +48,11 @@ def render(study: Study) -> str:
         "inside": [inside.inside_figures(base) for base in layers],
         "cost": cost_figure(table),
     }
-    scripts = [get_plotlyjs().replace("\r", ""), _own("report.js")]
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_own("template.html.j2")).render(
+    return render_page(
+        "study.html.j2",
+        figures,
         name=study.name,
         significant=significant,
-        version=__version__,
-        written_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        policy=_policy(scripts),
-        style=Markup(_own("report.css")),
-        plotly=Markup(scripts[0]),
-        script=Markup(scripts[1]),
-        data=Markup(script_json(figures)),
         subtitle=subtitle(table, len(study.planned_keys)),
         **_answer(table, records, fits, len(study.planned_keys)),
         **_laws(table, fits),
@@ -75,14 +61,6 @@ def render(study: Study) -> str:
         **_cells(table, records),
         **_made(study, records),
     )
-
-
-def script_json(value: Any) -> str:
-    """JSON that is safe inside a `<script>` element: no `<`, `>`, `&` and no line separators of JavaScript."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit], n_planned: int) -> dict[str, Any]:
@@ -129,10 +107,10 @@ def _laws(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, Any]:
 
 
 def _inside(layers: list[inside.BaseModelLayers]) -> dict[str, Any]:
-    estimators = [e for e in inside.ESTIMATORS if any(e in base.estimators() for base in layers)]
+    measures = measures_in(name for base in layers for name in base.measured())
     return {
         "layer_bases": [(i, base.base_model, base.n_cells, base.ranks) for i, base in enumerate(layers)],
-        "estimators": [(name, _with_unit(*inside.ESTIMATORS[name])) for name in estimators],
+        "measures": [(m.name, m.title, m.meaning) for m in measures],
         "ranks": sorted({rank for base in layers for rank in base.ranks}),
     }
 
@@ -174,20 +152,3 @@ def sentence(fit: LawFit) -> str:
     """The sentence of a fit as one that stands alone."""
     text = describe(fit)
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _with_unit(label: str, unit: str) -> str:
-    return f"{label} ({unit})" if unit else label
-
-
-def _policy(scripts: list[str]) -> str:
-    """A content security policy: nothing is fetched from anywhere, and no script runs but our own two."""
-    hashed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
-    return (
-        f"default-src 'none'; script-src {hashed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _own(name: str) -> str:
-    return (files("loralaw.report") / name).read_text(encoding="utf-8")

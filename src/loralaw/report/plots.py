@@ -15,6 +15,8 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle
 LAW_LEVEL = 0.95
 MAX_TICKS = 9
 MAX_ROWS_WITH_TEXT = 16
+MAX_COLUMN_LABEL = 28
+MAX_ROW_LABEL = 18
 LEGEND_HEIGHT = 400
 
 
@@ -117,7 +119,7 @@ def heat_map(
         "type": "heatmap",
         "x": [plot_text(c) for c in columns],
         "y": [plot_text(r) for r in rows],
-        "z": values,
+        "z": [[None if value is None else rounded(value) for value in row] for row in values],
         "zmin": span[0],
         "zmax": span[1],
         "xgap": 2,
@@ -129,9 +131,10 @@ def heat_map(
         "colorbar": {"thickness": 10, "len": 1, "outlinewidth": 0, "nticks": 5, "title": {"text": unit, "side": "top"}},
     }
     layout = _layout(Axis("module"), Axis("layer"))
-    layout["xaxis"].update(type="category", showgrid=False, tickangle=-35, ticks="")
-    layout["yaxis"].update(type="category", showgrid=False, autorange="reversed", ticks="")
-    layout["height"] = 120 + max(len(rows) * (40 if len(rows) <= MAX_ROWS_WITH_TEXT else 16), 120)
+    layout["xaxis"].update(_categories(columns, MAX_COLUMN_LABEL), tickangle=-35)
+    layout["yaxis"].update(_categories(rows, MAX_ROW_LABEL), autorange="reversed")
+    below = 70 + 5 * min(max(map(len, columns), default=0), MAX_COLUMN_LABEL)  # pixels that slanted labels need
+    layout["height"] = below + max(len(rows) * (40 if len(rows) <= MAX_ROWS_WITH_TEXT else 16), 120)
     return {"data": [trace], "layout": layout}
 
 
@@ -143,7 +146,7 @@ def line_panel(x: Axis, y: Axis, lines: list[tuple[str, list[float], list[float 
             "mode": "lines+markers",
             "name": plot_text(name),
             "x": xs,
-            "y": ys,
+            "y": [None if y is None else rounded(y) for y in ys],
             "line": {"width": 1.5, "color": colour(i)},
             "marker": {"symbol": symbol(i), "size": 8, "color": colour(i)},
             "text": [f"{plot_text(name)}<br>{size(a)}: {significant(b)}" for a, b in zip(xs, ys, strict=True)],
@@ -158,9 +161,27 @@ def line_panel(x: Axis, y: Axis, lines: list[tuple[str, list[float], list[float 
     return {"data": traces, "layout": layout}
 
 
+def rounded(value: float) -> float:
+    """Five digits: more than a plot can show, fewer bytes in the page."""
+    return float(f"{value:.5g}")
+
+
 def hover_text(lines: list[str]) -> str:
     """Lines of a hover box."""
     return "<br>".join(plot_text(line) for line in lines)
+
+
+def _categories(names: list[str], limit: int) -> Figure:
+    """An axis of names; of long ones the tick shows the end, which tells them apart."""
+    short = [name if len(name) <= limit else "…" + name[1 - limit :] for name in names]
+    return {
+        "type": "category",
+        "showgrid": False,
+        "ticks": "",
+        "tickmode": "array",
+        "tickvals": [plot_text(name) for name in names],
+        "ticktext": [plot_text(name) for name in short],
+    }
 
 
 def _cells(points: Points) -> Figure:

@@ -1,4 +1,4 @@
-// Draws the figures of the page and sorts and filters its table. Text is only ever set as text.
+// Draws the figures of the page and sorts and filters its tables. Text is only ever set as text.
 (function () {
   "use strict";
 
@@ -27,6 +27,7 @@
     const { data, layout } = painted(figure, false);
     for (const trace of data) {
       if (trace.cells) trace.text = trace.cells.map((cell) => figures.cells[cell]);
+      if (trace.colorbar && place.clientWidth < 520) layFlat(trace.colorbar, layout);
     }
     const ink = token("ink"), surface = token("surface"), family = getComputedStyle(document.body).fontFamily;
     Object.assign(layout, {
@@ -41,6 +42,13 @@
     Plotly.react(place, data, layout, config);
   }
 
+  // On a narrow page the colour bar lies above the map, so that the map has the whole width.
+  function layFlat(bar, layout) {
+    Object.assign(bar, { orientation: "h", x: 0.5, xanchor: "center", y: 1, yanchor: "bottom", ypad: 4 });
+    layout.margin.t = 64;
+    layout.height += 52;
+  }
+
   function drawLaws() {
     const metric = byId("metric").value, view = byId("view").value;
     for (const panel of document.querySelectorAll("figure[data-axis]")) {
@@ -52,25 +60,37 @@
     }
   }
 
+  function explain(measure) {
+    for (const note of document.querySelectorAll("[data-measure]")) note.hidden = note.dataset.measure !== measure;
+  }
+
   function drawInside() {
-    const of = (figures.inside[Number(byId("layer-base").value)] || {})[byId("estimator").value] || {};
-    const map = of[byId("layer-rank").value];
-    draw(byId("heat"), map);
+    const measure = byId("layer-measure").value;
+    const of = (figures.inside[Number(byId("layer-base").value)] || {})[measure] || {};
+    const z = of.z && of.z[byId("layer-rank").value];
+    draw(byId("heat"), z && { ...of.map, data: [{ ...of.map.data[0], z }] });
     draw(byId("along"), of.along);
-    byId("heat-note").textContent = map ? "" : "This base model has no such measurement.";
+    byId("heat-note").textContent = z ? "" : "This base model has no such measurement.";
     byId("along-note").hidden = !of.along;
+    explain(measure);
+  }
+
+  function drawProbe() {
+    draw(byId("probe-map"), figures.maps[byId("probe-measure").value]);
+    explain(byId("probe-measure").value);
   }
 
   function drawAll() {
     if (byId("metric")) drawLaws();
     if (byId("heat")) drawInside();
+    if (byId("probe-map")) drawProbe();
     if (byId("cost-plot")) draw(byId("cost-plot"), figures.cost);
   }
 
   function sortBy(header) {
-    const table = byId("cell-table"), body = table.tBodies[0], column = header.cellIndex;
+    const body = header.closest("table").tBodies[0], column = header.cellIndex;
     const down = header.getAttribute("aria-sort") === "ascending";
-    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    for (const other of header.parentElement.cells) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", down ? "descending" : "ascending");
     const rows = Array.from(body.rows, (row) => {
       const cell = row.cells[column], number = cell.dataset.value;
@@ -98,14 +118,12 @@
 
   onChange("metric", drawLaws);
   onChange("view", drawLaws);
-  for (const id of ["layer-base", "estimator", "layer-rank"]) onChange(id, drawInside);
-  if (byId("cell-table")) {
-    byId("find").addEventListener("input", filter);
-    onChange("status", filter);
-    for (const header of byId("cell-table").tHead.rows[0].cells) {
-      const button = header.querySelector("button");
-      if (button) button.addEventListener("click", () => sortBy(header));
-    }
+  for (const id of ["layer-base", "layer-measure", "layer-rank"]) onChange(id, drawInside);
+  onChange("probe-measure", drawProbe);
+  if (byId("find")) byId("find").addEventListener("input", filter);
+  onChange("status", filter);
+  for (const button of document.querySelectorAll(".sortable thead button")) {
+    button.addEventListener("click", () => sortBy(button.closest("th")));
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   drawAll();

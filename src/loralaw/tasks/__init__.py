@@ -9,3 +9,4 @@ from loralaw.tasks.task_data import Choice as Choice
 from loralaw.tasks.task_data import Example as Example
 from loralaw.tasks.task_data import TaskData as TaskData
 from loralaw.tasks.task_data import sample as sample
+from loralaw.tasks.text_file import read_texts as read_texts

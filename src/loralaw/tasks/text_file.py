@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ from loralaw.spec import FILE_ENDINGS, TaskSpec
 from loralaw.tasks.task_data import Example, TaskData
 
 MIN_SPLIT_ROWS = 2
+_NAME_IN_STUDY = "Name yours in the study: text_column, or prompt_column and completion_column"
 
 
 def text_file(task: TaskSpec) -> TaskData:
@@ -47,20 +49,45 @@ def text_file(task: TaskSpec) -> TaskData:
     return data
 
 
-def _read(path: Path, task: TaskSpec) -> list[Example]:
+def read_texts(path: Path) -> list[str]:
+    """The rows of one file as whole texts, a prompt with its completion; of a .txt file every line that is not empty.
+
+    Raises:
+        DataError: the file is missing, broken or empty, or has neither a column text nor prompt and completion.
+    """
+    if path.suffix.lower() == ".txt" and path.is_file():
+        texts = [line for line in _lines(path) if line.strip()]
+    else:
+        rows = _read(path, TaskSpec(file=path), "Rename yours", (*FILE_ENDINGS, ".txt"))
+        texts = [row.prompt + row.completion for row in rows]
+    if not texts:
+        raise DataError(f"{path}: no row holds any text")
+    return texts
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as text ({error}): save it again in UTF-8") from None
+
+
+def _read(
+    path: Path, task: TaskSpec, remedy: str = _NAME_IN_STUDY, endings: Sequence[str] = FILE_ENDINGS
+) -> list[Example]:
     if path.is_dir():
         raise DataError(f"{path} is a folder, not a file")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix.lower() not in FILE_ENDINGS:
-        raise DataError(f"{path}: {path.suffix or 'no'} ending; accepted are {', '.join(FILE_ENDINGS)}")
+        raise DataError(f"{path}: {path.suffix or 'no'} ending; accepted are {', '.join(endings)}")
     try:
         table = _read_table(path)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         kind = path.suffix[1:]
         said = (str(error).splitlines() or ["nothing said why"])[0]
         raise DataError(f"{path}: cannot be read as {kind} ({said}): save it again as {kind}, text in UTF-8") from None
-    prompt_column, text_column = _columns(path, table, task)
+    prompt_column, text_column = _columns(path, table, task, remedy)
     texts = table[text_column].to_list()
     prompts = table[prompt_column].to_list() if prompt_column else [""] * len(texts)
     return [
@@ -81,7 +108,7 @@ def _read_table(path: Path) -> pl.DataFrame:
             return pl.read_parquet(path)
 
 
-def _columns(path: Path, table: pl.DataFrame, task: TaskSpec) -> tuple[str | None, str]:
+def _columns(path: Path, table: pl.DataFrame, task: TaskSpec, remedy: str) -> tuple[str | None, str]:
     """The prompt column (or None) and the column to learn."""
     if task.text_column or task.completion_column:
         wanted = (task.prompt_column, task.completion_column) if task.completion_column else (None, task.text_column)
@@ -90,10 +117,7 @@ def _columns(path: Path, table: pl.DataFrame, task: TaskSpec) -> tuple[str | Non
     elif {"prompt", "completion"} <= set(table.columns):
         wanted = ("prompt", "completion")
     else:
-        raise DataError(
-            f"{path}: no column named text, nor prompt and completion; it has {_listed(table)}. Name yours in the "
-            "study: text_column, or prompt_column and completion_column"
-        )
+        raise DataError(f"{path}: no column named text, nor prompt and completion; it has {_listed(table)}. {remedy}")
     for column in filter(None, wanted):
         if column not in table.columns:
             hint = did_you_mean(column, table.columns)

@@ -1,13 +1,13 @@
 """Every metric of every cell of a pack: on test rows, on questions, and inside the adapter on validation rows."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from loralaw.miub import LayerStatistics
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.metrics import choice_metrics, language_metrics
 from loralaw.training.pack import Pack
-
-INSIDE = ("miub_nats", "jsd_nats", "norm_ratio")
 
 
 def measure(pack: Pack, task: EncodedTask) -> dict[str, dict[str, Any]]:
@@ -16,21 +16,27 @@ def measure(pack: Pack, task: EncodedTask) -> dict[str, dict[str, Any]]:
     The test rows are touched here and nowhere else. MIUB is measured on validation rows.
 
     Returns:
-        By key: `metrics`, `absent_metrics` (why one is not there), and `layers` (MIUB by adapted layer).
+        By key: `metrics`, `absent_metrics` (why one is not there), and `layers` (MIUB and controls by layer).
     """
-    inside = LayerStatistics()
-    pack.score(task.probe.ids, task.probe.labels, token_mask=task.probe.token_mask, probe=inside)
+    inside, rows = LayerStatistics(), task.probe
+    pack.probe(rows.ids, rows.token_mask, rows.document, inside)
     language, choices = _language(pack, task), _choices(pack, task)
     measured = {}
     for key in pack.keys:
-        layers = inside.rows(key)
-        means = {name: sum(float(layer[name]) for layer in layers) / len(layers) for name in INSIDE}
-        metrics = {**language[key], **choices.get(key, {}), **means}
+        ranks = pack.effective_ranks(key)
+        layers = [_finite({**row, "effective_rank": ranks[str(row["layer"])]}) for row in inside.rows(key)]
+        means = {**inside.means(key), "effective_rank": sum(ranks.values()) / len(ranks)}
+        metrics = {**language[key], **choices.get(key, {}), **_finite(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
             absent["choice_accuracy"] = "the task has no multiple-choice questions"
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers}
     return measured
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """None for what is not a finite number: JSON has no word for it."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def _language(pack: Pack, task: EncodedTask) -> dict[str, dict[str, float | None]]:

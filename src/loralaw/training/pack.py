@@ -1,6 +1,6 @@
 """K adapters ("cells") of one frozen causal language model, trained in one forward and backward pass."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, ModelError, did_you_mean
-from loralaw.miub import LayerStatistics
+from loralaw.miub import LayerStatistics, effective_rank
 from loralaw.tasks import NOT_SCORED
-from loralaw.training.adapters import build_adapter, save_adapter
+from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
 from loralaw.training.batch import Batch, check_batch, check_tokens, pad_right
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter
 from loralaw.training.cell import PackCell, RunningCell
@@ -117,17 +117,12 @@ class Pack:
         self._lay_out()
 
     @torch.no_grad()
-    def score(
-        self, ids: Tensor, labels: Tensor, probe: LayerStatistics | None = None, token_mask: Tensor | None = None
-    ) -> Scores:
+    def score(self, ids: Tensor, labels: Tensor) -> Scores:
         """Score the same rows with every cell, without dropout.
 
         Args:
             ids: (R, length) int64, padded on the right, any length the model takes.
             labels: (R, length) int64, -100 where a token is not scored; the first of a row never is.
-            probe: given, every adapted layer's base output z and adapter output u are added to it, cell by cell, at the
-                real tokens. Use one probe for all calls of one measurement.
-            token_mask: (R, length), true at real tokens, false at padding; with a probe only. None: all are real.
 
         Returns:
             Sums by cell and row; memory is bounded by working in blocks of rows.
@@ -135,21 +130,41 @@ class Pack:
         Raises:
             InputError: shapes or types that do not fit, or no cell left in the pack.
         """
-        self._check_loaded()
         check_tokens(ids, labels, "score")
-        if token_mask is not None and token_mask.shape != ids.shape:
-            raise InputError(f"token_mask is {tuple(token_mask.shape)} and ids {tuple(ids.shape)}: give the same shape")
-        if not self._cells:
-            raise InputError("the pack has no cell left: nothing to score")
         blocks = []
-        n_rows = max(1, SCORE_TOKENS_PER_CELL // ids.shape[1])
-        for at in range(0, len(ids), n_rows):
-            rows = slice(at, at + n_rows)
-            mask = None if token_mask is None else token_mask[rows]
-            report = None if probe is None else statistics_probe(probe, mask)
-            hidden = self._score_forward(ids[rows], report)
+        for rows in self._blocks(ids):
+            hidden = self._score_forward(ids[rows], None)
             blocks.append(score_rows(hidden, self._base.head, labels[rows].to(self._base.device), self.keys))
         return join_rows(blocks)
+
+    @torch.no_grad()
+    def probe(self, ids: Tensor, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
+        """Add every adapted layer's base output z and adapter output u on the same rows to statistics, cell by cell.
+
+        Args:
+            ids: (R, length) int64, padded on the right.
+            token_mask: (R, length) bool, true at real tokens; only these are added.
+            document: (R,) int64, at least 0: the document of each row, by which standard errors are clustered.
+            statistics: what to add to; one for all calls of a measurement.
+
+        Raises:
+            InputError: shapes that do not fit, or no cell left in the pack.
+        """
+        if token_mask.shape != ids.shape or document.shape != ids.shape[:1]:
+            raise InputError(
+                f"ids is {tuple(ids.shape)}, token_mask {tuple(token_mask.shape)}, document {tuple(document.shape)}: "
+                "give (rows, length) twice and (rows,)"
+            )
+        for rows in self._blocks(ids):
+            self._score_forward(ids[rows], statistics_probe(statistics, token_mask[rows], document[rows]))
+
+    def effective_ranks(self, key: str) -> dict[str, float]:
+        """`loralaw.miub.effective_rank` of a cell's adapter, by layer.
+
+        Raises:
+            InputError: a key that is not in the pack.
+        """
+        return {name: float(effective_rank(layer.a, layer.b)) for name, layer in self._trained(key).items()}
 
     def save_adapter(self, key: str, folder: str | Path) -> None:
         """Write a cell's adapter as an ordinary PEFT folder, which `PeftModel.from_pretrained` reads.
@@ -158,9 +173,7 @@ class Pack:
             InputError: a key that is not in the pack.
             StorageError: the disk refused.
         """
-        cell = self._cell(key)
-        bucket = next(bucket for bucket in self._buckets if cell in bucket.cells)
-        save_adapter(cell.adapter, bucket.adapter_of(cell), self._base.model.name_or_path, Path(folder))
+        save_adapter(self._cell(key).adapter, self._trained(key), self._base.model.name_or_path, Path(folder))
 
     def n_params_trainable(self, key: str) -> int:
         """Number of trained numbers of a cell, without padding."""
@@ -217,6 +230,14 @@ class Pack:
 
     # --- running ---
 
+    def _blocks(self, ids: Tensor) -> Iterator[slice]:
+        """Rows that go through the model together."""
+        self._check_loaded()
+        if not self._cells:
+            raise InputError("the pack has no cell left: nothing to measure")
+        n_rows = max(1, SCORE_TOKENS_PER_CELL // ids.shape[1])
+        return (slice(at, at + n_rows) for at in range(0, len(ids), n_rows))
+
     def _train_forward(self, ids: Tensor, lengths: Mapping[str, int]) -> Tensor:
         rows = [bucket.batch_size for bucket in self._buckets]
         return self._run(ids, PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, dropout_lengths=lengths))
@@ -242,6 +263,10 @@ class Pack:
             if cell.key == key:
                 return cell
         raise InputError(f'no cell "{key}" in this pack; there are: {list(self.keys)}.{did_you_mean(key, self.keys)}')
+
+    def _trained(self, key: str) -> dict[str, LayerAdapter]:
+        cell = self._cell(key)
+        return next(bucket for bucket in self._buckets if cell in bucket.cells).adapter_of(cell)
 
     def _check_loaded(self) -> None:
         if not self._packed:

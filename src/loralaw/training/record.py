@@ -33,7 +33,7 @@ def cell_record(
         reason: why it did not finish.
         metrics: by the names of the table; a metric that is not there is absent, never 0.
         absent_metrics: why a metric is not there.
-        layers: MIUB, Jensen-Shannon divergence and norm ratio of every adapted layer.
+        layers: MIUB, Jensen-Shannon divergence and the controls of every adapted layer.
         counts: parameters, tokens and steps.
         cost: seconds (a cell's share of its pack) and bytes.
     """

@@ -57,19 +57,22 @@ def join_rows(blocks: list[Scores]) -> Scores:
     )
 
 
-def statistics_probe(statistics: LayerStatistics, token_mask: Tensor | None) -> Probe:
+def statistics_probe(statistics: LayerStatistics, token_mask: Tensor, document: Tensor) -> Probe:
     """Hand each adapted layer's features to the statistics, at the real tokens only.
 
     Args:
         statistics: what to add to.
-        token_mask: (R, length) of the rows that every cell is given, true at real tokens; None: all are real.
+        token_mask: (R, length) of the rows that every cell is given, true at real tokens.
+        document: (R,) int64, the document of each row: what the standard errors are clustered by.
     """
-    real = None if token_mask is None or bool(token_mask.all()) else token_mask.flatten().nonzero().squeeze(1)
+    sequence = document[:, None].expand_as(token_mask)[token_mask]
+    padded = not bool(token_mask.all())
+    real = token_mask.flatten().nonzero().squeeze(1)
 
     def report(layer: str, bucket: Bucket, base: Tensor, adapter: Tensor) -> None:
-        if real is not None:
+        if padded:
             tokens = real.to(base.device)
             base, adapter = base[:, tokens], adapter[:, tokens]
-        statistics.update(layer, [cell.key for cell in bucket.cells], base, adapter)
+        statistics.update(layer, [cell.key for cell in bucket.cells], base, adapter, sequence)
 
     return report

@@ -1,0 +1,146 @@
+"""`loralaw probe`: how much a saved adapter leans on its base model, layer by layer."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from loralaw.miub import ProbeResult
+
+DEFAULT_ESTIMATORS = ("channel", "jsd")
+
+
+def probe(
+    adapter: Annotated[
+        str, typer.Argument(metavar="ADAPTER", help="A folder that PEFT has saved, or a hub name.", show_default=False)
+    ],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE",
+            help="JSONL, CSV or Parquet with a column text (or prompt and completion), or a .txt file: a text a line.",
+            show_default=False,
+        ),
+    ],
+    base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="The base model; the one the adapter names if not given.", show_default=False
+        ),
+    ] = None,
+    estimator: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="What is measured; may be repeated. channel and jsd if not given."),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="At most so many rows, always the same ones.")] = 256,
+    max_length: Annotated[int, typer.Option(min=1, help="Tokens of a row; longer ones are cut.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a forward pass.")] = 8,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="PATH", help="Write all numbers here.", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Write one page with the heat map here.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure how much a saved LoRA adapter leans on its frozen base (MIUB), at every layer."""
+    from loralaw.cli.console import console
+    from loralaw.store.atomic import write_json
+    from loralaw.tasks import read_texts, sample
+
+    texts = sample(read_texts(data), rows)
+    result = _measured(adapter, base, texts, tuple(estimator or DEFAULT_ESTIMATORS), batch_size, max_length)
+    screen = console()
+    for part in _shown(result, data):
+        screen.print(part)
+    if json_ is not None:
+        write_json(json_, result.as_dict())
+        screen.print(str(json_), markup=False)
+    if html is not None:
+        from loralaw.report import write_heat_map
+
+        screen.print(str(write_heat_map(result.as_dict(), html)), markup=False)
+
+
+def _measured(
+    adapter: str, base: str | None, texts: list[str], estimators: tuple[str, ...], batch_size: int, max_length: int
+) -> "ProbeResult":
+    import dataclasses
+
+    import torch
+
+    from loralaw.miub import probe as probe_model
+    from loralaw.models import load_adapted_model
+
+    loaded = load_adapted_model(adapter, base)
+    result = probe_model(
+        loaded.model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        texts,
+        tokenizer=loaded.tokenizer,
+        estimators=estimators,
+        batch_size=batch_size,
+        max_length=max_length,
+    )
+    return dataclasses.replace(result, adapter=adapter, base_model=loaded.base.name)
+
+
+def _shown(result: "ProbeResult", data: Path) -> list["Text | Table"]:
+    """What the screen shows. Names are shown as text, never as markup."""
+    from rich.text import Text
+
+    from loralaw.report.layer_measures import measures_in
+    from loralaw.report.wording import counted
+
+    first = measures_in(name for name in result.means if name.endswith("_nats"))[0]
+    size = f"{counted(result.n_sequences, 'row')} of {data}, {counted(result.n_tokens, 'token')}"
+    return [
+        Text(f"{result.adapter} on {result.base_model}", style="bold"),
+        Text(f"{size}; {counted(len(result.layers), 'adapted layer')}"),
+        Text(f"\n{first.title}, by layer"),
+        _by_layer(result, first.name),
+        Text("\nMean over layers"),
+        _means(result),
+        *(Text(f"not measured: {name}: {reason}") for name, reason in result.skipped.items()),
+    ]
+
+
+def _by_layer(result: "ProbeResult", measure: str) -> "Table":
+    from rich.text import Text
+
+    from loralaw.report.layer_grid import layer_grid
+    from loralaw.report.wording import ABSENT, significant
+
+    grid = layer_grid(str(layer["layer"]) for layer in result.layers)
+    values: dict[tuple[str, str], list[float]] = {}
+    for layer in result.layers:
+        values.setdefault(grid.places[str(layer["layer"])], []).append(float(layer[measure]))
+    table = _table("layer", *grid.columns)
+    for row in grid.rows:
+        cells = [values.get((row, column)) for column in grid.columns]  # experts of a mixture share a place: their mean
+        table.add_row(Text(row), *(significant(sum(cell) / len(cell)) if cell else ABSENT for cell in cells))
+    return table
+
+
+def _means(result: "ProbeResult") -> "Table":
+    from loralaw.report.layer_measures import measures_in
+    from loralaw.report.wording import significant
+
+    table = _table("measure", "mean", "standard error")
+    for measure in measures_in(result.means):
+        mean, stderr = result.means[measure.name], result.means.get(measure.stderr)
+        table.add_row(measure.title, significant(mean), significant(stderr))
+    return table
+
+
+def _table(first: str, *others: str) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for heading in others:
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    return table

@@ -1,0 +1,120 @@
+"""The layers of a model that LoRA adapts, as PEFT builds them: which can be measured, and which not and why."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftMixedModel, PeftModel
+from peft.tuners.lora.layer import Embedding, LoraLayer, MultiheadAttention, ParamWrapper
+from peft.tuners.tuners_utils import BaseTuner
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from loralaw.errors import InputError
+from loralaw.miub.effective_rank import effective_rank
+
+
+@dataclass(frozen=True)
+class AdaptedLayer:
+    """A layer of the base model with at least one active LoRA adapter."""
+
+    name: str
+    """The module's name in the base model."""
+    module: LoraLayer
+    adapters: tuple[str, ...]
+    """The active adapters that this layer has."""
+
+    @property
+    def has_channels_first(self) -> bool:
+        """Whether features are on dimension 1 (a convolution) instead of the last."""
+        return isinstance(self.module.get_base_layer(), _ConvNd)
+
+    @property
+    def row_scale(self) -> Tensor | None:
+        """α, (features,), where the frozen output is rescaled row by row (α-LoRA)."""
+        scales = getattr(self.module, "lora_row_scale", {})
+        return scales[self.adapters[0]].weight if self.adapters[0] in scales else None
+
+    @torch.no_grad()
+    def effective_rank(self) -> float:
+        """`effective_rank` of Σ s·BA over the active adapters."""
+        a, b = zip(*(_factors(self.module, adapter) for adapter in self.adapters), strict=True)
+        return float(effective_rank(torch.cat(a, dim=-1), torch.cat(b, dim=-2)))
+
+
+def base_model_of(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of torch.compile and PEFT; a model with injected adapters is its own."""
+    model = getattr(model, "_orig_mod", model)
+    if isinstance(model, PeftModel | PeftMixedModel):
+        model = model.base_model
+    return model.model if isinstance(model, BaseTuner) else model
+
+
+def adapted_layers(model: nn.Module) -> tuple[list[AdaptedLayer], dict[str, str]]:
+    """Every layer with LoRA modules.
+
+    Returns:
+        The layers that can be measured, in the order of the model's modules, and why the others cannot, by name.
+
+    Raises:
+        InputError: there is no such layer, none can be measured, or the adapters are merged or disabled.
+    """
+    layers, skipped = [], {}
+    for name, module in base_model_of(model).named_modules():
+        if not isinstance(module, LoraLayer):
+            continue
+        _check_switched_on(name, module)
+        adapters = tuple(a for a in module.active_adapters if a in module.lora_A or a in module.lora_embedding_A)
+        if reason := _why_not(module, adapters):
+            skipped[name] = reason
+        else:
+            layers.append(AdaptedLayer(name, module, adapters))
+    if not layers and not skipped:
+        raise InputError(
+            f"{type(model).__name__} has no LoRA layer: give a PeftModel, or a model that an adapter was injected into"
+        )
+    if not layers:
+        name, reason = next(iter(skipped.items()))
+        raise InputError(f"none of the {len(skipped)} LoRA layers can be measured; {name}: {reason}")
+    return layers, skipped
+
+
+def _check_switched_on(name: str, module: LoraLayer) -> None:
+    if module.merged:
+        raise InputError(
+            f"{name}: {', '.join(module.merged_adapters)} is merged into the frozen weights, so that the two cannot be "
+            "told apart: call model.unmerge_adapter() first"
+        )
+    if module.disable_adapters:
+        raise InputError(
+            f"{name}: its adapters are disabled: leave `with model.disable_adapter()`, or call "
+            "model.base_model.enable_adapter_layers() (model.enable_adapters() where there is no PeftModel)"
+        )
+
+
+def _why_not(module: LoraLayer, adapters: tuple[str, ...]) -> str | None:
+    if not adapters:
+        return "none of its adapters is active: see model.set_adapter"
+    if isinstance(module, MultiheadAttention | ParamWrapper):
+        return f"LoRA changes the weights of this {type(module.get_base_layer()).__name__}; its output is never apart"
+    # Plain LoRA has no variant. DoRA and a row scale are known by what they add to the layer.
+    rescaled = [a for a in adapters if a in getattr(module, "lora_row_scale", {})]
+    magnitudes = [a for a in adapters if a in module.lora_magnitude_vector]
+    for adapter in adapters:
+        if adapter in module.lora_variant and adapter not in (*rescaled, *magnitudes):
+            return f"{type(module.lora_variant[adapter]).__name__} is not measured: it is neither LoRA nor DoRA"
+    if len(adapters) > 1 and (rescaled or (magnitudes and isinstance(module, Embedding))):
+        return "one of its active adapters changes what the others add: activate one at a time"
+    return None
+
+
+def _factors(module: Any, adapter: str) -> tuple[Tensor, Tensor]:
+    """The adapter's weights laid out for x @ a @ b, with its scaling in b, float32: (in, r) and (r, out)."""
+    if adapter in module.lora_embedding_A:
+        a, b = module.lora_embedding_A[adapter].T, module.lora_embedding_B[adapter].T
+    else:
+        # A kernel of a convolution is one more input each; groups of outputs see only their own r / groups inner ones.
+        down, up = module.lora_A[adapter].weight, module.lora_B[adapter].weight
+        groups = up.flatten(1).chunk(getattr(module.lora_B[adapter], "groups", 1))
+        a, b = down.flatten(1).T, torch.block_diag(*groups).T  # type: ignore[no-untyped-call]
+    return a.float(), b.float() * module.scaling[adapter]

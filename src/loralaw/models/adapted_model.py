@@ -1,0 +1,244 @@
+"""A saved LoRA adapter on its base model."""
+
+import json
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from peft import LoraConfig, PeftModel
+from safetensors import safe_open
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
+from transformers.utils import logging
+
+from loralaw.errors import ModelError
+from loralaw.models.source import HUB_NAME, ModelSource, find_model, first_line
+
+CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+_MODEL_CLASSES = {
+    "CAUSAL_LM": AutoModelForCausalLM,
+    "SEQ_CLS": AutoModelForSequenceClassification,
+    "TOKEN_CLS": AutoModelForTokenClassification,
+    "FEATURE_EXTRACTION": AutoModel,
+}
+_CLASSIFIERS = ("SEQ_CLS", "TOKEN_CLS")
+# The last layer of a classification head: its rows are the labels.
+_LABEL_WEIGHTS = (".classifier.weight", ".score.weight", ".classifier.out_proj.weight", ".classifier.lora_B.weight",
+                  ".score.lora_B.weight")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """A base model with a saved adapter on it, in evaluation mode, on the processor, each in the type it was stored in.
+
+    `tokenizer` is the adapter's own where its folder has one, else the base's.
+    """
+
+    name: str
+    """What was asked for: the adapter's folder or hub name."""
+    base: ModelSource
+    model: PeftModel
+    tokenizer: Any
+
+
+def load_adapted_model(adapter: str | Path, base: str | None = None) -> AdaptedModel:
+    """Load a LoRA adapter that PEFT saved, and its base model.
+
+    Safetensors only, and code that comes with a model is not run.
+
+    The kind of model follows the adapter's task type: CAUSAL_LM, SEQ_CLS, TOKEN_CLS, FEATURE_EXTRACTION, or none (a
+    causal language model if the base is one, else the bare encoder). A classifier gets as many labels as the adapter's
+    own head has.
+
+    Args:
+        adapter: a folder as `PeftModel.save_pretrained` writes it, or a hub name.
+        base: the base model as `find_model` takes it; None: the one that the adapter's configuration names.
+
+    Raises:
+        ModelError: adapter or base is missing, broken, not LoRA, or the two do not belong together.
+    """
+    folder = _adapter_folder(str(adapter))
+    config = _adapter_config(folder)
+    shapes = _shapes(folder)
+    source = _base_source(config, base)
+    model = _base_model(source, config, shapes)
+    tokenizer = _tokenizer(folder, source)
+    if model.config.pad_token_id is None:  # a classifier of causal make looks for the last token that is not padding
+        model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    return AdaptedModel(str(adapter), source, _attach(model, config, folder), tokenizer)
+
+
+def _adapter_folder(adapter: str) -> Path:
+    folder = Path(adapter)
+    if not folder.is_dir():
+        if not HUB_NAME.match(adapter):
+            raise ModelError(f'"{adapter}" is not an adapter: give a folder that PEFT has saved, or a hub name')
+        folder = _downloaded(adapter)
+    if not (folder / CONFIG_FILE).is_file():
+        raise ModelError(f'"{adapter}" has no {CONFIG_FILE}: give a folder as `PeftModel.save_pretrained` writes it')
+    if not (folder / WEIGHTS_FILE).is_file():
+        pickled = (folder / PICKLED_FILE).is_file()
+        hint = f" ({PICKLED_FILE} is a pickle, which is not loaded; save it again as safetensors)" if pickled else ""
+        raise ModelError(f'"{adapter}" has a configuration but no {WEIGHTS_FILE}{hint}')
+    return folder
+
+
+def _downloaded(name: str) -> Path:
+    try:  # the weights by their one safe name, so that a pickle is never even fetched
+        return Path(snapshot_download(name, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "token*", "special_tokens*"]))
+    except Exception as error:  # the hub client raises its own kinds, those of its transport, and OSError
+        raise ModelError(
+            f'"{name}" is not a folder here and could not be read from the hub: {first_line(error)}'
+        ) from None
+
+
+def _adapter_config(folder: Path) -> LoraConfig:
+    try:
+        kind = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("peft_type")
+        if kind != "LORA":
+            raise ModelError(f'"{folder}" is an adapter of the type {kind}: LoRA adapters (LORA) can be loaded')
+        return LoraConfig.from_pretrained(str(folder))
+    except ModelError:
+        raise
+    except Exception as error:  # a file of another make can fail in any way
+        raise ModelError(f'"{folder}": {CONFIG_FILE} cannot be read: {first_line(error)}') from error
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """The shape of every tensor of the adapter, by its name in the file."""
+    try:
+        with safe_open(folder / WEIGHTS_FILE, "pt") as file:
+            return {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors raises its own kind
+        raise ModelError(f'"{folder}": {WEIGHTS_FILE} cannot be read: {first_line(error)}') from error
+
+
+def _base_source(config: LoraConfig, base: str | None) -> ModelSource:
+    recorded = config.base_model_name_or_path
+    if base is None and not recorded:
+        raise ModelError(
+            "the adapter's configuration names no base model: name it (base=..., --base on a command line)"
+        )
+    try:
+        source = find_model(base or recorded)
+    except ModelError as error:
+        if base is not None:
+            raise
+        raise ModelError(
+            f"the adapter's base model was not found: {error} If it is elsewhere now, name it (base=..., --base on a "
+            "command line)"
+        ) from None
+    if base is None and source.revision and config.revision:  # PEFT records here which commit of the base it was
+        return replace(source, hash=config.revision, revision=config.revision)
+    return source
+
+
+def _base_model(source: ModelSource, config: LoraConfig, shapes: dict[str, list[int]]) -> Any:
+    logging.disable_progress_bar()  # its bars would break ours
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it would warn of a new head, which the adapter is about to fill
+    try:
+        base_config = AutoConfig.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
+        model_class = _model_class(config.task_type, base_config)
+        n_labels = _n_labels(shapes)
+        if config.task_type in _CLASSIFIERS and n_labels is not None:
+            base_config.num_labels = n_labels
+        model, found = model_class.from_pretrained(
+            source.location,
+            config=base_config,
+            revision=source.revision,
+            dtype="auto",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
+        raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
+    finally:
+        logging.set_verbosity(verbosity)
+    _check_base_weights(source, found, shapes, has_head=config.task_type in _CLASSIFIERS)
+    return model
+
+
+def _model_class(task_type: str | None, base_config: Any) -> Any:
+    if task_type is None:
+        made_as = base_config.architectures or [""]
+        is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in made_as)
+        return AutoModelForCausalLM if is_causal else AutoModel
+    if task_type not in _MODEL_CLASSES:
+        raise ModelError(f"the adapter's task type is {task_type}; {', '.join(_MODEL_CLASSES)} or none can be loaded")
+    return _MODEL_CLASSES[task_type]
+
+
+def _n_labels(shapes: dict[str, list[int]]) -> int | None:
+    return next((shape[0] for name, shape in shapes.items() if name.endswith(_LABEL_WEIGHTS)), None)
+
+
+def _check_base_weights(
+    source: ModelSource, found: dict[str, Any], shapes: dict[str, list[int]], has_head: bool
+) -> None:
+    """Refuse weights that transformers filled with random numbers, unless the adapter brings them."""
+    saved = {name.removeprefix("base_model.model.") for name in shapes}
+    # A bare encoder's pooler comes after every other layer, and many encoders are saved without one.
+    idle = {name for name in map(str, found["missing_keys"]) if "pooler" in name.split(".")}
+    if has_head or any("pooler" in name.split(".") for name in saved):
+        idle = set()
+    missing = {str(name) for name in found["missing_keys"]} - saved - idle
+    wrong = sorted(missing | {str(name) for name, *_ in found["mismatched_keys"]} - saved)
+    if wrong:
+        raise ModelError(
+            f'"{source.name}" lacks {_listed(wrong)}, and so does the adapter: is it the base of this adapter? A new '
+            "head has to be saved with the adapter (modules_to_save)"
+        )
+
+
+def _tokenizer(folder: Path, source: ModelSource) -> Any:
+    own = (folder / "tokenizer_config.json").is_file()
+    place, revision = (str(folder), None) if own else (source.location, source.revision)
+    try:
+        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
+    except Exception as error:  # transformers and tokenizers each raise their own kinds
+        raise ModelError(f'the tokenizer in "{place}" cannot be loaded: {first_line(error)}') from error
+
+
+def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # asked for below, with the unexpected ones
+            warnings.filterwarnings(
+                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
+            )  # PEFT reads it
+            adapted = PeftModel.from_pretrained(model, str(folder), config=config, torch_device="cpu")
+            loaded = adapted.load_adapter(str(folder), "default", torch_device="cpu")
+    except KeyError as error:
+        raise ModelError(f'"{folder}" does not fit the base model: {WEIGHTS_FILE} lacks {error}') from error
+    except Exception as error:  # PEFT raises ValueError, torch RuntimeError
+        raise ModelError(f'"{folder}" does not fit the base model: {_reasons(error)}') from error
+    for what, names in (("lacks", loaded.missing_keys), ("holds what the model has not:", loaded.unexpected_keys)):
+        if names:
+            raise ModelError(f'"{folder}" does not fit the base model: {WEIGHTS_FILE} {what} {_listed(names)}')
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name and not torch.isfinite(parameter).all():
+            raise ModelError(f'"{folder}": {name} holds numbers that are not finite')
+    return adapted.eval()
+
+
+def _reasons(error: Exception) -> str:
+    """torch lists sizes that differ in the lines after the first; three of them say enough."""
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[1:4] if len(lines) > 1 and "size mismatch" in lines[1] else lines[:1])[:600]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,83 @@
+"""Where an adapted layer stands in a heat map: the number of its block down, its module type across."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+Place = tuple[str, str]
+Path = tuple[str, ...]
+
+NO_NUMBER = "–"
+
+
+@dataclass(frozen=True)
+class LayerGrid:
+    """Rows and columns in the order in which they are drawn, and the (row, column) of every layer's name."""
+
+    rows: list[str]
+    columns: list[str]
+    places: dict[str, Place]
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A module's name, cut at its first number."""
+
+    stem: Path
+    number: int | None
+    module: Path
+
+
+def layer_grid(names: Iterable[str]) -> LayerGrid:
+    """The grid of the layers of one model.
+
+    A column is the shortest end of the names after the block's number that tells module types apart. Stacks of blocks
+    (encoder and decoder) have rows of their own. A second number (the expert in a mixture) is not told apart: such
+    layers share a place.
+
+    >>> grid = layer_grid(["h.0.attn.c_proj", "h.0.mlp.c_fc", "h.0.mlp.c_proj", "h.10.mlp.c_fc", "lm_head"])
+    >>> grid.rows, grid.columns
+    (['0', '10', '–'], ['attn.c_proj', 'c_fc', 'mlp.c_proj', 'lm_head'])
+    >>> layer_grid(["encoder.block.0.k", "decoder.block.0.k"]).rows
+    ['encoder 0', 'decoder 0']
+    """
+    cut = {name: _cut(name) for name in names}
+    stacks = _stack_labels(list(dict.fromkeys(n.stem for n in cut.values() if n.number is not None)))
+    modules = _module_labels(list(dict.fromkeys(n.module for n in cut.values())))
+    order: dict[str, tuple[int, int]] = {}
+    places: dict[str, Place] = {}
+    for name, parts in cut.items():
+        row = NO_NUMBER if parts.number is None else f"{stacks[parts.stem]} {parts.number}".strip()
+        order[row] = (len(stacks), 0) if parts.number is None else (list(stacks).index(parts.stem), parts.number)
+        places[name] = row, modules[parts.module]
+    return LayerGrid(sorted(order, key=order.__getitem__), list(modules.values()), places)
+
+
+def _cut(name: str) -> _Name:
+    parts = name.split(".")
+    numbers = [i for i, part in enumerate(parts) if re.fullmatch("[0-9]{1,6}", part)]
+    if not numbers:
+        return _Name((), None, tuple(parts))
+    first = numbers[0]
+    stem, module = parts[:first], ["*" if i in numbers else parts[i] for i in range(first + 1, len(parts))]
+    return _Name(tuple(stem), int(parts[first]), tuple(module or stem[-1:] or ["module"]))
+
+
+def _module_labels(modules: list[Path]) -> dict[Path, str]:
+    """The shortest end of each that no other has, or all of it."""
+    ends = Counter(module[-k:] for module in modules for k in range(1, len(module) + 1))
+    labels = {}
+    for module in modules:
+        k = next((k for k in range(1, len(module)) if ends[module[-k:]] == 1), len(module))
+        labels[module] = ".".join(module[-k:])
+    return labels
+
+
+def _stack_labels(stems: list[Path]) -> dict[Path, str]:
+    """What is left of each without the beginning and the end that all share; nothing where there is only one."""
+    rest = list(stems)
+    for take, cut in ((0, slice(1, None)), (-1, slice(None, -1))):
+        while all(rest) and len({stem[take] for stem in rest}) == 1:
+            rest = [stem[cut] for stem in rest]
+    return {stem: ".".join(short) for stem, short in zip(stems, rest, strict=True)}

@@ -1,0 +1,156 @@
+"""The page of a probe: what one adapter does in each layer of its base model, as a heat map and in numbers."""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loralaw.errors import InputError
+from loralaw.report.cells import TableCell
+from loralaw.report.html_page import render_page
+from loralaw.report.layer_grid import LayerGrid, Place, layer_grid
+from loralaw.report.layer_measures import LayerMeasure, measures_in
+from loralaw.report.plots import Figure, heat_map
+from loralaw.report.wording import ABSENT, counted, significant, whole
+from loralaw.store import write_text
+
+NEEDED = ("adapter", "n_tokens", "n_sequences", "layers", "means", "skipped")
+
+
+@dataclass(frozen=True)
+class MeanRow:
+    """One measure over all layers, as the page shows it."""
+
+    title: str
+    mean: str
+    stderr: str
+    low: str
+    high: str
+
+
+def write_heat_map(probe: Mapping[str, Any], path: Path) -> Path:
+    """Write what a probe measured as one HTML file: a heat map by layer and module type, and every number.
+
+    Args:
+        probe: what `loralaw.probe(...)` found, as its `as_dict()` gives it or as read from the JSON file of
+            `loralaw probe --json`. A value that could not be measured is None or nan.
+        path: where to.
+
+    Returns:
+        The path written.
+
+    Raises:
+        InputError: not the numbers of a probe.
+        StorageError: the disk refused; an older file is left as it was.
+    """
+    missing = [name for name in NEEDED if name not in probe]
+    if missing:
+        raise InputError(
+            f"this is not the result of a probe: it lacks {', '.join(missing)}. Give the as_dict() of what "
+            "loralaw.probe returns, or the file that loralaw probe --json writes"
+        )
+    write_text(Path(path), render(probe))
+    return Path(path)
+
+
+def render(probe: Mapping[str, Any]) -> str:
+    """The page as text."""
+    layers: list[Mapping[str, Any]] = list(probe["layers"])
+    grid = layer_grid(str(layer["layer"]) for layer in layers)
+    measures = measures_in(name for layer in layers for name in layer)
+    maps = {m.name: figure for m in measures if (figure := _map(grid, layers, m)) is not None}
+    return render_page(
+        "probe.html.j2",
+        {"maps": maps},
+        adapter=str(probe["adapter"]),
+        subtitle=_subtitle(probe),
+        lead=_lead(probe, layers, measures),
+        mapped=[m for m in measures if m.name in maps],
+        n_shared=len(layers) - len(set(grid.places.values())),
+        means=[_mean_row(probe["means"], layers, m) for m in measures],
+        measures=measures,
+        rows=[_table_row(layer, measures) for layer in layers],
+        skipped=[(str(layer), str(reason)) for layer, reason in probe["skipped"].items()],
+        n_sequences=int(probe["n_sequences"]),
+        made_with=_made_with(probe),
+        command=probe.get("command"),
+    )
+
+
+def _subtitle(probe: Mapping[str, Any]) -> str:
+    """`on meta-llama/Llama-3.2-1B · 112 adapted layers · 8,192 tokens of 64 rows`."""
+    text = f"{counted(int(probe['n_tokens']), 'token')} of {counted(int(probe['n_sequences']), 'row')}"
+    parts = [counted(len(probe["layers"]), "adapted layer"), text]
+    return " · ".join([f"on {base}", *parts] if (base := probe.get("base_model")) else parts)
+
+
+def _lead(probe: Mapping[str, Any], layers: list[Mapping[str, Any]], measures: list[LayerMeasure]) -> str:
+    """The first measure in words: its mean, and the layers where it is highest and lowest."""
+    for measure in measures:
+        if (mean := _number(probe["means"], measure.name)) is None:
+            continue
+        error = _plus_minus(_number(probe["means"], measure.stderr))
+        said = f"{measure.label}: {significant(mean)}{error} {measure.unit}".rstrip()
+        said = _capital(f"{said}, mean over {counted(len(layers), 'layer')}.")
+        values = [(v, str(layer["layer"])) for layer in layers if (v := _number(layer, measure.name)) is not None]
+        (low, lowest), (high, highest) = min(values, default=(0.0, "")), max(values, default=(0.0, ""))
+        if low == high:
+            return said
+        return f"{said} It is highest in {highest} ({significant(high)}) and lowest in {lowest} ({significant(low)})."
+    return ""
+
+
+def _map(grid: LayerGrid, layers: list[Mapping[str, Any]], measure: LayerMeasure) -> Figure | None:
+    """The heat map of a measure, layers that share a place averaged; None where no layer has a value."""
+    found: dict[Place, list[float]] = defaultdict(list)
+    for layer in layers:
+        if (value := _number(layer, measure.name)) is not None and math.isfinite(value):
+            found[grid.places[str(layer["layer"])]].append(value)
+    if not found:
+        return None
+    means = {place: sum(values) / len(values) for place, values in found.items()}
+    table = [[means.get((row, column)) for column in grid.columns] for row in grid.rows]
+    return heat_map(grid.rows, grid.columns, table, measure.unit, (min(means.values()), max(means.values())))
+
+
+def _mean_row(means: Mapping[str, Any], layers: list[Mapping[str, Any]], measure: LayerMeasure) -> MeanRow:
+    values = [value for layer in layers if (value := _number(layer, measure.name)) is not None]
+    return MeanRow(
+        title=measure.title,
+        mean=significant(_number(means, measure.name)),
+        stderr=significant(_number(means, measure.stderr), 2),
+        low=significant(min(values, default=None)),
+        high=significant(max(values, default=None)),
+    )
+
+
+def _table_row(layer: Mapping[str, Any], measures: list[LayerMeasure]) -> tuple[str, list[TableCell]]:
+    n_tokens = layer.get("n_tokens")
+    cells = [TableCell(whole(n_tokens), "" if n_tokens is None else str(n_tokens), True)]
+    for measure in measures:
+        value = _number(layer, measure.name)
+        text = f"{significant(value)}{_plus_minus(_number(layer, measure.stderr))}" if value is not None else ABSENT
+        cells.append(TableCell(text, "" if value is None else f"{value:.6g}".replace("inf", "Infinity"), True))
+    return str(layer["layer"]), cells
+
+
+def _made_with(probe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [("estimators", ", ".join(map(str, probe.get("estimators") or [])))]
+    rows += [(str(name), str(version)) for name, version in (probe.get("versions") or {}).items()]
+    return [(name, value) for name, value in rows if value]
+
+
+def _number(row: Mapping[str, Any], name: str) -> float | None:
+    """A value of a row; nan is as absent as None."""
+    value = row.get(name)
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _plus_minus(error: float | None) -> str:
+    return "" if error is None else f" ± {significant(error, 2)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
