@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from loralaw.miub.block_sums import Means
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_channel import divergence_of_mean
 from loralaw.miub.token_chunk import TokenChunk
@@ -37,24 +38,12 @@ class ChannelBound(Statistic):
     name = "channel"
     n_tokens_needed = 2  # one token carries no information, whatever the layer does
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        base, adapter = chunk.base_channel, chunk.adapter_channel
-        return {
-            "base": chunk.sum(base.probability),
-            "adapter": chunk.sum(adapter.probability),
-            # One (tokens, 4) matrix: a small sum costs as much as its overhead.
-            "rest": chunk.sum(torch.stack([base.divergence, adapter.divergence, base.spread, adapter.spread], -1)),
-        }
+    def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        channel = chunk.channel
+        return {"probability": channel.probability, "divergence": channel.divergence, "norm": chunk.norm}
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
-        base_divergence, adapter_divergence, base_spread, adapter_spread = mean["rest"].unbind(-1)
-        return torch.minimum(
-            _information(mean["base"], base_divergence, base_spread),
-            _information(mean["adapter"], adapter_divergence, adapter_spread),
-        )
-
-
-def _information(probability: Tensor, divergence: Tensor, spread: Tensor) -> Tensor:
-    """H(mean p) - mean H(p) = mean KL(p ‖ uniform) - KL(mean p ‖ uniform); exactly 0 where every p was uniform."""
-    information = (divergence - divergence_of_mean(probability)).clamp_min(0.0)
-    return torch.where(spread == 0.0, torch.zeros_like(information), information)
+    def value_of(self, mean: Means) -> Tensor:
+        # I(T;X) and I(T;Y): H(mean p) - mean H(p) = mean KL(p ‖ uniform) - KL(mean p ‖ uniform)
+        information = (mean["divergence"] - divergence_of_mean(mean["probability"])).clamp_min(0.0)
+        nothing = mean["norm"] == 0.0  # all features are 0: exactly no information, whatever rounding says
+        return torch.where(nothing, torch.zeros_like(information), information).amin(1)

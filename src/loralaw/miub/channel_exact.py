@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from loralaw.miub.block_sums import Means, PerToken
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_channel import divergence_of_mean
 from loralaw.miub.token_chunk import TokenChunk, check_small
@@ -24,15 +25,14 @@ class ChannelExact(Statistic):
     name = "channel_exact"
     n_tokens_needed = 2
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
+    def per_token(self, chunk: TokenChunk) -> dict[str, PerToken]:
         check_small(chunk, self.name)
-        p, q = chunk.base.double().softmax(-1), chunk.adapter.double().softmax(-1)
-        spread = torch.stack([chunk.base_channel.spread, chunk.adapter_channel.spread], -1)
-        return {"joint": chunk.sum_of_products(p, q), "spread": chunk.sum(spread)}
+        p, q = chunk.features.double().softmax(-1)
+        return {"joint": (p, q), "norms": chunk.norm.prod(0)}
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
+    def value_of(self, mean: Means) -> Tensor:
         joint = mean["joint"]
         both = divergence_of_mean(joint.flatten(1))  # each against uniform: log d² = log d + log d
         information = (both - divergence_of_mean(joint.sum(2)) - divergence_of_mean(joint.sum(1))).clamp_min(0.0)
-        uniform = mean["spread"].prod(-1) == 0.0  # X or Y uniform for every token: exactly no information
-        return torch.where(uniform, torch.zeros_like(information), information)
+        # z or u was 0 for every token: exactly no information.
+        return torch.where(mean["norms"] == 0.0, torch.zeros_like(information), information)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from loralaw.miub.block_sums import Means
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_chunk import TokenChunk
 
@@ -25,11 +26,10 @@ class Cosine(Statistic):
 
     name = "cosine"
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
+    def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
         # Norms before the product: of very large or very small features the product alone would leave the type's range.
-        z, u = (norm.clamp_min(torch.finfo(norm.dtype).tiny) for norm in (chunk.base_norm, chunk.adapter_norm))
-        products = (chunk.base / z[:, None]).mul_(chunk.adapter).sum(-1)
-        return {"cosine": chunk.sum(products / u)}
+        base, adapter = chunk.norm.clamp_min(torch.finfo(chunk.norm.dtype).tiny)
+        return {"cosine": torch.div(chunk.base, base[:, None], out=chunk.work[0]).mul_(chunk.adapter).sum(-1) / adapter}
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
+    def value_of(self, mean: Means) -> Tensor:
         return mean["cosine"].clamp(-1.0, 1.0)

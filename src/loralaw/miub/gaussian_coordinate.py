@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from loralaw.miub.block_sums import Means
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_chunk import TokenChunk
 
@@ -30,22 +31,19 @@ class GaussianCoordinate(Statistic):
     name = "gaussian_coordinate"
     n_tokens_needed = 3  # two tokens lie on a line in every coordinate
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        z, u = chunk.base.double(), chunk.adapter.double()
-        return {name: chunk.sum(x) for name, x in (("z", z), ("u", u), ("zz", z * z), ("uu", u * u), ("zu", z * u))}
+    def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        both = chunk.features.double()
+        return {"first": both, "second": both.square(), "product": both.prod(0, keepdim=True)}
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
-        z, u = mean["z"], mean["u"]
-        variance_z, variance_u = mean["zz"] - z * z, mean["uu"] - u * u
-        varies = (variance_z > _rounding(mean["zz"])) & (variance_u > _rounding(mean["uu"]))
-        product = torch.where(varies, variance_z * variance_u, torch.ones_like(z))
-        squared = torch.where(varies, (mean["zu"] - z * u).square() / product, torch.zeros_like(z))
+    def value_of(self, mean: Means) -> Tensor:
+        first, second = mean["first"], mean["second"]
+        variance = second - first.square()
+        # More than rounding can leave of the variance of a coordinate that does not vary.
+        varies = (variance > 1e-13 * second).all(1)
+        covariance = mean["product"].squeeze(1) - first.prod(1)
+        squared = covariance.square() / torch.where(varies, variance.prod(1), torch.ones_like(covariance))
+        squared = torch.where(varies, squared, torch.zeros_like(squared))
         squared = squared.clamp_max(LARGEST_NATS / (1.0 + LARGEST_NATS))
         value = (squared / (1.0 - squared)).mean(-1)
-        broken = (mean["zz"] + mean["uu"]).sum(-1).isfinite().logical_not()  # a comparison with nan is false
+        broken = second.sum((1, 2)).isfinite().logical_not()  # a comparison with nan is false
         return torch.where(broken, torch.full_like(value, torch.nan), value)
-
-
-def _rounding(second_moment: Tensor) -> Tensor:
-    """What rounding can leave of the variance of a coordinate that does not vary."""
-    return 1e-13 * second_moment

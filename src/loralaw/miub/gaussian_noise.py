@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from loralaw.errors import InputError
+from loralaw.miub.block_sums import Means, PerToken
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_chunk import TokenChunk, check_small
 
@@ -29,7 +30,6 @@ class GaussianNoise(Statistic):
     """
 
     name = "gaussian_noise"
-    n_tokens_needed = 3
 
     def __init__(self, noise: float = 0.1) -> None:
         super().__init__()
@@ -37,19 +37,13 @@ class GaussianNoise(Statistic):
             raise InputError(f"noise is {noise}: give a share of u's standard deviation above 0, such as 0.1")
         self.noise = noise
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
+    def per_token(self, chunk: TokenChunk) -> dict[str, PerToken]:
         check_small(chunk, self.name)
         z, u = chunk.base, chunk.adapter
-        return {
-            "z": chunk.sum(z.double()),
-            "u": chunk.sum(u.double()),
-            "zz": chunk.sum_of_products(z, z),
-            "uu": chunk.sum_of_products(u, u),
-            "zu": chunk.sum_of_products(z, u),
-        }
+        return {"first": chunk.features.double(), "zz": (z, z), "uu": (u, u), "zu": (z, u)}
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
-        z, u = mean["z"], mean["u"]
+    def value_of(self, mean: Means) -> Tensor:
+        z, u = mean["first"].unbind(1)
         cov_z, cov_u = mean["zz"] - _outer(z, z), mean["uu"] - _outer(u, u)
         cov_zu = mean["zu"] - _outer(z, u)
         one = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
@@ -59,8 +53,8 @@ class GaussianNoise(Statistic):
         information: Tensor = torch.linalg.slogdet(noisy)[1] - torch.linalg.slogdet(noisy - explained)[1]
         return information.clamp_min(0.0) / 2
 
-    def _needed(self) -> int:
-        return max(self.n_tokens_needed, self._n_features + 2)
+    def needs(self, n_features: int) -> int:
+        return n_features + 2
 
 
 def _outer(one: Tensor, other: Tensor) -> Tensor:

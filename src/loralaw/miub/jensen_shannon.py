@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from loralaw.miub.block_sums import Means
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_channel import TokenChannel, token_channel
 from loralaw.miub.token_chunk import TokenChunk
@@ -33,10 +34,10 @@ class JensenShannon(Statistic):
 
     name = "jsd"
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        return {"divergence": chunk.sum(_divergence(chunk.base_channel, chunk.adapter_channel))}
+    def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        return {"divergence": _divergence(chunk.channel, chunk.work)}
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
+    def value_of(self, mean: Means) -> Tensor:
         return mean["divergence"].clamp(0.0, math.log(2.0))
 
 
@@ -51,18 +52,19 @@ class StandardisedJensenShannon(JensenShannon):
 
     name = "jsd_standardised"
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        base, adapter = (token_channel(_standardised(features)) for features in (chunk.base, chunk.adapter))
-        return {"divergence": chunk.sum(_divergence(base, adapter))}
+    def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        standardised = _standardised(chunk.features)
+        channel = token_channel(standardised, chunk.work, torch.empty_like(standardised))
+        return {"divergence": _divergence(channel, chunk.work)}
 
 
-def _divergence(base: TokenChannel, adapter: TokenChannel) -> Tensor:
+def _divergence(channel: TokenChannel, work: Tensor) -> Tensor:
     """JSD of each token, (tokens,): mean of the two divergences from uniform, less that of the mixture."""
-    n_features = base.probability.shape[-1]
-    smallest = torch.finfo(base.probability.dtype).tiny  # 0·log 0 = 0
-    density = base.probability.add(smallest).add_(adapter.probability).mul_(n_features / 2)
-    mixture = density.log().mul_(density).mean(-1)
-    return (base.divergence + adapter.divergence) / 2 - mixture
+    p, q = channel.probability
+    smallest = torch.finfo(p.dtype).tiny  # 0·log 0 = 0
+    density = torch.add(p, smallest, out=work[0]).add_(q).mul_(p.shape[-1] / 2)
+    mixture = torch.log(density, out=work[1]).mul_(density).mean(-1)
+    return channel.divergence.mean(0) - mixture
 
 
 def _standardised(features: Tensor) -> Tensor:

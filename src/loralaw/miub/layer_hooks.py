@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from peft.tuners.lora.layer import Conv1d, Conv2d, Conv3d, Embedding, Linear
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from loralaw.miub.adapted_layers import AdaptedLayer
+from loralaw.miub.scratch import Scratch
 
 Report = Callable[[AdaptedLayer, Tensor | None, Tensor | None], None]
 _LEAVES_BASE_ALONE = (Linear, Embedding, Conv1d, Conv2d, Conv3d)
@@ -24,11 +26,13 @@ class LayerHooks:
 
     Args:
         layer: where to look.
-        report: gets the layer, z and u as the model shapes them; None for one that could not be seen.
+        report: gets the layer, z and u as the model shapes them, valid until it returns; None for one that could not
+            be seen.
+        scratch: memory for u.
     """
 
-    def __init__(self, layer: AdaptedLayer, report: Report) -> None:
-        self._layer, self._report = layer, report
+    def __init__(self, layer: AdaptedLayer, report: Report, scratch: Scratch) -> None:
+        self._layer, self._report, self._scratch = layer, report, scratch
         self._base: Any = None
         self._added: Tensor | None = None
         self._handles: list[RemovableHandle] = []
@@ -64,7 +68,12 @@ class LayerHooks:
 
     def _seer(self, adapter: str) -> Callable[[nn.Module, Any, Any], None]:
         def see(module: nn.Module, args: Any, output: Any) -> None:
-            self._add(output * self._layer.module.scaling[adapter])
+            scaling = self._layer.module.scaling[adapter]
+            if self._added is None and isinstance(scaling, float | int):
+                memory = self._scratch.like("added", output.shape, output.dtype, output.device)
+                self._added = torch.mul(output, scaling, out=memory)
+            else:
+                self._add(output * scaling)
 
         return see
 

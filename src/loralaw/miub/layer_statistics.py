@@ -1,18 +1,24 @@
 """The estimators and controls of every adapted layer, for several cells at once."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from loralaw.errors import InputError, did_you_mean
+from loralaw.miub.block_sums import BlockSums, Means, stderr_of
 from loralaw.miub.cosine import Cosine
 from loralaw.miub.estimators import column_of, statistics_named, stderr_column_of
 from loralaw.miub.norm_ratio import NormRatio
-from loralaw.miub.statistic import Statistic, stderr_of
+from loralaw.miub.scratch import Scratch
+from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_chunk import check_features, token_chunks
 
 Row = dict[str, str | float | None]
+_FINISHED_AT_ONCE = 2**14
+"""Features of the layers that are finished together: 32 numbers are kept for each, and twice as many are made."""
 _CONTROLS: tuple[type[Statistic], ...] = (NormRatio, Cosine)
 
 
@@ -31,7 +37,8 @@ class LayerStatistics:
     """
 
     def __init__(self, estimators: Sequence[str] = ("channel", "jsd")) -> None:
-        self._kinds = [*statistics_named(estimators), *_CONTROLS]
+        self._statistics: list[Statistic] = [kind() for kind in (*statistics_named(estimators), *_CONTROLS)]
+        self._scratch = Scratch()
         self._groups: dict[tuple[str, tuple[str, ...]], _Group] = {}
 
     def update(
@@ -68,8 +75,9 @@ class LayerStatistics:
         Raises:
             InputError: the cell was never measured, or on too few tokens.
         """
+        self._finish()
         return [
-            {"layer": layer, "n_tokens": group.n_tokens, **group.values(index)}
+            {"layer": layer, "n_tokens": group.sums.n_tokens, **group.row(index)}
             for layer, group, index in self._measured(key)
         ]
 
@@ -83,13 +91,14 @@ class LayerStatistics:
         """
         rows, groups = self.rows(key), self._measured(key)
         means: dict[str, float | None] = {}
-        for number, kind in enumerate(self._kinds):
-            name = kind.name if kind in _CONTROLS else column_of(kind.name)
+        for number, statistic in enumerate(self._statistics):
+            is_control = isinstance(statistic, _CONTROLS)
+            name = statistic.name if is_control else column_of(statistic.name)
             means[name] = sum(float(row[name] or 0.0) for row in rows) / len(rows)
-            if kind not in _CONTROLS:
-                influence = torch.stack([group.influences[number][index].cpu() for _, group, index in groups]).mean(0)
-                n_blocks = max(group.statistics[number].n_blocks() for _, group, _ in groups)
-                means[stderr_column_of(kind.name)] = _or_none(stderr_of(influence, n_blocks))
+            if not is_control:
+                influence = torch.stack([group.finished[number][1][index].cpu() for _, group, index in groups]).mean(0)
+                n_blocks = max(group.sums.n_blocks() for _, group, _ in groups)
+                means[stderr_column_of(statistic.name)] = _or_none(stderr_of(influence, n_blocks))
         return means
 
     def _group(self, layer: str, keys: tuple[str, ...]) -> "_Group":
@@ -100,8 +109,20 @@ class LayerStatistics:
                         f"the cells {list(keys)} of {layer} were measured in the group {list(others)} before: "
                         "start a new LayerStatistics when the pack changes"
                     )
-            self._groups[layer, keys] = _Group([kind() for kind in self._kinds])
+            self._groups[layer, keys] = _Group(self._statistics, self._scratch)
         return self._groups[layer, keys]
+
+    def _finish(self) -> None:
+        """Values and influences of all layers that have had new tokens; layers of one width together, as many small
+        operations cost more than one."""
+        by_width = defaultdict(list)
+        for group in self._groups.values():
+            if not group.finished:
+                by_width[group.sums.n_features].append(group)
+        for width, groups in by_width.items():
+            n_at_once = max(1, _FINISHED_AT_ONCE // width)
+            for start in range(0, len(groups), n_at_once):
+                _finish_together(groups[start : start + n_at_once], self._statistics)
 
     def _measured(self, key: str) -> list[tuple[str, "_Group", int]]:
         found = [(layer, group, keys.index(key)) for (layer, keys), group in self._groups.items() if key in keys]
@@ -111,43 +132,55 @@ class LayerStatistics:
         return found
 
 
+@dataclass
 class _Group:
-    """The statistics of one layer and the cells that share its leading dimension."""
+    """The sums of one layer and the cells that share its leading dimension, and what has been made of them."""
 
-    def __init__(self, statistics: list[Statistic]) -> None:
-        self.statistics = statistics
-        self._finished: tuple[list[Tensor], list[Tensor]] | None = None
+    statistics: list[Statistic]
+    scratch: Scratch
+    sums: BlockSums = field(default_factory=BlockSums)
+    finished: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    """Value, (cells,), and influence, (cells, N_BLOCKS), of each statistic; empty when tokens have come since."""
 
-    @property
-    def n_tokens(self) -> int:
-        return self.statistics[0].n_tokens
-
-    @torch.no_grad()
     def update(self, base: Tensor, adapter: Tensor, sequence: Tensor | None) -> None:
-        self._finished = None
-        for chunk in token_chunks(base, adapter, sequence, self.n_tokens):
-            for statistic in self.statistics:
-                statistic.add(chunk)
+        self.finished = []
+        with torch.inference_mode(False), torch.no_grad():
+            for chunk in token_chunks(base, adapter, sequence, self.sums.n_tokens, self.scratch):
+                values = {
+                    f"{statistic.name} {name}": value
+                    for statistic in self.statistics
+                    for name, value in statistic.per_token(chunk).items()
+                }
+                self.sums.add(chunk, values)
 
-    @property
-    def influences(self) -> list[Tensor]:
-        return self._finish()[1]
-
-    def values(self, index: int) -> dict[str, float | None]:
+    def row(self, index: int) -> dict[str, float | None]:
         row: dict[str, float | None] = {}
-        for statistic, value, influence in zip(self.statistics, *self._finish(), strict=True):
+        for statistic, (value, influence) in zip(self.statistics, self.finished, strict=True):
             if isinstance(statistic, _CONTROLS):
                 row[statistic.name] = float(value[index])
             else:
                 row[column_of(statistic.name)] = float(value[index])
-                row[stderr_column_of(statistic.name)] = _or_none(stderr_of(influence[index], statistic.n_blocks()))
+                row[stderr_column_of(statistic.name)] = _or_none(stderr_of(influence[index], self.sums.n_blocks()))
         return row
 
-    def _finish(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Values and influences of all statistics, for all cells at once; kept until more tokens come."""
-        if self._finished is None:
-            self._finished = [s.value() for s in self.statistics], [s.influence() for s in self.statistics]
-        return self._finished
+
+def _finish_together(groups: list[_Group], statistics: list[Statistic]) -> None:
+    joined = BlockSums.side_by_side([group.sums for group in groups])
+    n_cells = [group.sums.leading.numel() for group in groups]
+    for statistic in statistics:
+        for group in groups:
+            statistic.check_enough(group.sums)
+        value, influence = joined.value_and_influence(_on_its_own(statistic))
+        parts = zip(torch.split(value, n_cells), torch.split(influence, n_cells), strict=True)
+        for group, part in zip(groups, parts, strict=True):
+            group.finished.append(part)
+
+
+def _on_its_own(statistic: Statistic) -> Callable[[Means], Tensor]:
+    prefix = f"{statistic.name} "
+    return lambda mean: statistic.value_of(
+        {name.removeprefix(prefix): value for name, value in mean.items() if name.startswith(prefix)}
+    )
 
 
 def _or_none(value: Tensor) -> float | None:

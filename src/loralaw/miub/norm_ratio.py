@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from loralaw.miub.block_sums import Means
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_chunk import TokenChunk
 
@@ -25,12 +26,11 @@ class NormRatio(Statistic):
 
     name = "norm_ratio"
 
-    def _sums_of(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        # Squared in float64, where no narrow type overflows.
-        return {"squares": chunk.sum(torch.stack([chunk.base_norm, chunk.adapter_norm], -1).double().square())}
+    def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
+        return {"squares": chunk.norm.double().square()}  # in float64 no square overflows
 
-    def _value_of(self, mean: dict[str, Tensor]) -> Tensor:
-        base, adapter = mean["squares"].unbind(-1)
+    def value_of(self, mean: Means) -> Tensor:
+        base, adapter = mean["squares"].unbind(1)
         nothing = adapter == 0
         ratio = (torch.where(nothing, torch.ones_like(adapter), adapter) / base).sqrt()  # sqrt has no gradient at 0
         return torch.where(nothing, torch.zeros_like(ratio), ratio)

@@ -15,6 +15,7 @@ from loralaw.miub.layer_statistics import LayerStatistics
 from loralaw.miub.probe_batches import forward_parameters, probe_batches
 from loralaw.miub.probe_pass import ProbePass
 from loralaw.miub.probe_result import ProbeResult
+from loralaw.miub.scratch import Scratch
 
 
 def probe(
@@ -78,8 +79,9 @@ def probe(
             getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod") for module in model.modules()
         ):
             undo.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code does not know our hooks
+        scratch = Scratch()
         for layer in layers:
-            undo.enter_context(LayerHooks(layer, measured.add))
+            undo.enter_context(LayerHooks(layer, measured.add, scratch))
         measured.run(model, batches, _extra_inputs(model, layers))
     return _result(measured, model, layers, tuple(estimators), skipped)
 
@@ -136,11 +138,12 @@ def _extra_inputs(model: nn.Module, layers: list[AdaptedLayer]) -> dict[str, Any
     """Inputs that save memory: no cache of keys and values, and no logits that nobody reads."""
     accepted = forward_parameters(model)
     extra: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
-    if "logits_to_keep" in accepted:
-        base: Any = base_model_of(model)
+    base: Any = base_model_of(model)
+    if "logits_to_keep" in accepted and type(base).__module__.startswith("transformers."):
         head = base.get_output_embeddings()
         if head is not None and not any(layer.module in set(head.modules()) for layer in layers):
-            extra["logits_to_keep"] = 1
+            # Positions, but none: a number keeps at least one, whose logits in bfloat16 are slow on some processors.
+            extra["logits_to_keep"] = torch.empty(0, dtype=torch.int64)
     return extra
 
 

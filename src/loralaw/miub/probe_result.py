@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from loralaw._version import __version__
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class ProbeResult:
             "versions": {"loralaw": __version__, **versions},
         }
 
-    def table(self) -> pl.DataFrame:
+    def table(self) -> "pl.DataFrame":
         """One row a layer, the columns of `layers`."""
+        import polars as pl  # not at the top: a callback in a training needs no tables, and they cost 23 MB
+
         return pl.DataFrame(self.layers, infer_schema_length=None)
 
 

@@ -11,14 +11,12 @@ class TokenChannel:
     """The distributions p = softmax(features) of some tokens."""
 
     probability: Tensor
-    """p, (tokens, d)."""
+    """p, (..., d)."""
     divergence: Tensor
-    """KL(p ‖ uniform) = log d - H(p) of each token, (tokens,), nats."""
-    spread: Tensor
-    """Largest minus smallest feature of each token, (tokens,): 0 where p is uniform."""
+    """KL(p ‖ uniform) = log d - H(p) of each token, (...), nats."""
 
 
-def token_channel(features: Tensor) -> TokenChannel:
+def token_channel(features: Tensor, work: Tensor, probability: Tensor) -> TokenChannel:
     """p = softmax(features) and its divergence from uniform.
 
         log d - H(p) = Σ p (x - max x) + log(d · max p),   as log Σ exp(x - max x) = -log max p
@@ -26,14 +24,15 @@ def token_channel(features: Tensor) -> TokenChannel:
     Against uniform, because small differences from uniform would be lost beside an entropy of log d.
 
     Args:
-        features: (tokens, d), float32 or float64.
+        features: x, (..., d), float32 or float64.
+        work: of the same shape, overwritten.
+        probability: of the same shape: where p is written.
     """
-    shifted = features - features.amax(-1, keepdim=True)
-    probability = shifted.softmax(-1)
-    spread = -shifted.amin(-1)
+    shifted = torch.sub(features, features.amax(-1, keepdim=True), out=work)
+    torch.softmax(shifted, -1, out=probability)
     largest = probability.amax(-1)
-    divergence = shifted.mul_(probability).sum(-1) + (largest * features.shape[-1]).log()
-    return TokenChannel(probability, divergence, spread)
+    divergence = shifted.mul_(probability).sum(-1) + largest.mul_(features.shape[-1]).log_()
+    return TokenChannel(probability, divergence)
 
 
 def divergence_of_mean(mean: Tensor) -> Tensor:

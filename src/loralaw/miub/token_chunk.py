@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from loralaw.errors import InputError
+from loralaw.miub.scratch import Scratch
 from loralaw.miub.token_channel import TokenChannel, token_channel
 
 N_BLOCKS = 16
@@ -17,60 +18,59 @@ error of about 1/√30, without keeping a number for every sequence."""
 MAX_FEATURES = 1024
 """Widest features of the estimators that keep matrices of features × features."""
 
-CHUNK_NUMBERS = {"cpu": 2**17}
-"""Numbers of z in a chunk. On a processor about what its cache holds (measured best between 2^16 and 2^18); elsewhere
+CHUNK_NUMBERS = {"cpu": 2**18}
+"""Numbers of z in a chunk. On a processor about what its cache holds (measured best near 2^18); elsewhere
 memory alone limits it."""
-CHUNK_NUMBERS_ELSEWHERE = 2**25
+CHUNK_NUMBERS_ELSEWHERE = 2**22
 
 
 @dataclass(frozen=True)
 class TokenChunk:
-    """Tokens of one cell; what several statistics need is computed once."""
+    """Tokens of one cell; what several statistics need is computed once, and for z and u in one operation.
 
-    base: Tensor
-    """z, (tokens, features), float32, or float64 where the features were."""
-    adapter: Tensor
-    """u, the same."""
+    It is valid until the next chunk is made, which uses the same memory.
+    """
+
+    features: Tensor
+    """z and u, (2, tokens, features), float32, or float64 where the features were."""
     block: Tensor
     """(tokens,) int64 below N_BLOCKS."""
     cell: int
     """Its number among the cells."""
     leading: torch.Size
     """The leading dimensions of the features that it was cut from: the shape of the cells."""
+    scratch: Scratch
+
+    @property
+    def base(self) -> Tensor:
+        """z, (tokens, features)."""
+        return self.features[0]
+
+    @property
+    def adapter(self) -> Tensor:
+        """u, (tokens, features)."""
+        return self.features[1]
 
     @cached_property
-    def base_channel(self) -> TokenChannel:
-        return token_channel(self.base)
+    def channel(self) -> TokenChannel:
+        """softmax(z) and softmax(u)."""
+        return token_channel(self.features, self.work, _like(self.features, self.scratch, "probability"))
+
+    @property
+    def work(self) -> Tensor:
+        """(2, tokens, features) to write intermediate numbers into; whoever comes next overwrites them."""
+        return _like(self.features, self.scratch, "work")
 
     @cached_property
-    def adapter_channel(self) -> TokenChannel:
-        return token_channel(self.adapter)
-
-    @cached_property
-    def base_norm(self) -> Tensor:
-        """‖z‖ of each token, (tokens,)."""
-        return _norm(self.base)
-
-    @cached_property
-    def adapter_norm(self) -> Tensor:
-        """‖u‖ of each token, (tokens,)."""
-        return _norm(self.adapter)
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Sums by block: (tokens, ...) -> (N_BLOCKS, ...), float64."""
-        sums = values.new_zeros(N_BLOCKS, *values.shape[1:])
-        return sums.index_add_(0, self.block, values).double()
-
-    def sum_of_products(self, one: Tensor, other: Tensor) -> Tensor:
-        """Sums by block of outer products: (tokens, i) and (tokens, j) -> (N_BLOCKS, i, j), float64."""
-        sums = torch.zeros(N_BLOCKS, one.shape[1], other.shape[1], dtype=torch.float64, device=one.device)
-        for number in set(self.block.tolist()):
-            here = self.block == number
-            sums[number] = one[here].double().T @ other[here].double()
-        return sums
+    def norm(self) -> Tensor:
+        """‖z‖ and ‖u‖ of each token, (2, tokens)."""
+        norm: Tensor = torch.linalg.vector_norm(self.features, dim=-1)
+        return norm
 
 
-def token_chunks(base: Tensor, adapter: Tensor, sequence: Tensor | None, n_before: int) -> Iterator[TokenChunk]:
+def token_chunks(
+    base: Tensor, adapter: Tensor, sequence: Tensor | None, n_before: int, scratch: Scratch
+) -> Iterator[TokenChunk]:
     """Cut features into chunks, cell by cell, so that a cell's sums do not depend on the cells beside it.
 
     Args:
@@ -78,6 +78,7 @@ def token_chunks(base: Tensor, adapter: Tensor, sequence: Tensor | None, n_befor
         adapter: u, of the same shape.
         sequence: (tokens,) int64, the same for every cell; None: every token is a sequence of its own.
         n_before: tokens seen in earlier calls, so that tokens without sequences go round the blocks.
+        scratch: the chunks' memory.
 
     Raises:
         InputError: shapes or types that do not fit.
@@ -93,7 +94,7 @@ def token_chunks(base: Tensor, adapter: Tensor, sequence: Tensor | None, n_befor
     for cell, (z, u) in enumerate(zip(base.detach().reshape(by_cell), adapter.detach().reshape(by_cell), strict=True)):
         for start in range(0, n_tokens, n_at_once):
             part = slice(start, start + n_at_once)
-            yield TokenChunk(_widened(z[part]), _widened(u[part]), block[part], cell, leading)
+            yield TokenChunk(_widened(z[part], u[part], scratch), block[part], cell, leading, scratch)
 
 
 def check_features(base: Tensor, adapter: Tensor) -> None:
@@ -111,10 +112,10 @@ def check_features(base: Tensor, adapter: Tensor) -> None:
 
 def check_small(chunk: TokenChunk, name: str) -> None:
     """Raise `InputError` where a matrix of features × features would take too much memory."""
-    if chunk.base.shape[-1] > MAX_FEATURES:
+    if chunk.features.shape[-1] > MAX_FEATURES:
         raise InputError(
             f"{name} keeps matrices of features × features and takes at most {MAX_FEATURES} features, these are "
-            f'{chunk.base.shape[-1]}: use "channel" or "gaussian_coordinate", or measure narrower layers only'
+            f'{chunk.features.shape[-1]}: use "channel" or "gaussian_coordinate", or measure narrower layers only'
         )
 
 
@@ -127,10 +128,12 @@ def _checked(sequence: Tensor, n_tokens: int) -> Tensor:
     return sequence
 
 
-def _norm(features: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(features, dim=-1)
-    return norm
+def _widened(z: Tensor, u: Tensor, scratch: Scratch) -> Tensor:
+    kind = torch.promote_types(torch.promote_types(z.dtype, u.dtype), torch.float32)
+    features = scratch.like("features", torch.Size([2, *z.shape]), kind, z.device)
+    features[0], features[1] = z, u
+    return features
 
 
-def _widened(features: Tensor) -> Tensor:
-    return features.to(torch.promote_types(features.dtype, torch.float32))
+def _like(features: Tensor, scratch: Scratch, role: str) -> Tensor:
+    return scratch.like(role, features.shape, features.dtype, features.device)
