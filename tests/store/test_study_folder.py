@@ -125,7 +125,7 @@ def test_a_refused_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StorageError, match=r"No space left.*Every finished cell is safe"):
+    with pytest.raises(StorageError, match=r"No space left.*What was finished before is safe"):
         write_json(path, {"new": 1})
     assert json.loads(path.read_text()) == {"old": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

@@ -1,5 +1,7 @@
 """`loralaw probe`: how much a saved adapter leans on its base model, layer by layer."""
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +64,8 @@ def probe(
     if html is not None:
         from loralaw.report import write_heat_map
 
-        screen.print(str(write_heat_map(result.as_dict(), html)), markup=False)
+        page = result.as_dict() | {"command": shlex.join(["loralaw", *sys.argv[1:]])}
+        screen.print(str(write_heat_map(page, html)), markup=False)
 
 
 def _measured(

@@ -62,6 +62,6 @@ def storage_error(path: Path, error: OSError) -> StorageError | InputError:
     if error.errno in _NOT_A_PLACE:
         return InputError(f"{path} is not a place to write to ({error.strerror}): name a file in a folder that exists")
     return StorageError(
-        f"{path} cannot be written: {error.strerror or error}. Every finished cell is safe; free some space or choose "
-        "another folder with --out, then run the same command to go on"
+        f"{path} cannot be written: {error.strerror or error}. What was finished before is safe; free some space or "
+        "choose another place, then run the same command again"
     )
