@@ -151,6 +151,9 @@ def test_effective_rank_is_that_of_the_product(rank: int, n_in: int, n_out: int,
 
 def test_effective_rank_of_nothing_and_of_batches() -> None:
     assert float(effective_rank(torch.randn(5, 2), torch.zeros(2, 7))) == 0.0
+    broken = torch.randn(3, 5, 2)
+    broken[1, 0, 0] = math.nan
+    assert effective_rank(broken, torch.randn(3, 2, 7)).isnan().tolist() == [False, True, False]
     a, b = torch.randn(3, 5, 2), torch.randn(3, 2, 7)
     torch.testing.assert_close(effective_rank(a, b)[1], effective_rank(a[1], b[1]))
     with pytest.raises(InputError, match=r"give \(..., in, r\) and \(..., r, out\)"):

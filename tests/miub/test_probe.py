@@ -346,8 +346,8 @@ def test_which_vectors_count_by_shape(seen: list[Seen]) -> None:
     assert [len(seen[2].features[f"experts.{i}"][0]) for i in (0, 1)] == [5, 12]
     assert seen[2].features["experts.0"][2] is None
     assert result.skipped == {
-        "experts.2": "it was given 1 token of these data; 2 are needed",
-        "experts.3": "it was given 0 tokens of these data; 2 are needed",
+        "experts.2": "channel has seen 1 token and needs at least 2: give it more text",
+        "experts.3": "it was given no token of these data",
     }
     again = probe(model, [batch(9, 4), batch(9, 4)])  # its two tokens come one by one
     assert set(again.skipped) == {"experts.3"}
@@ -497,6 +497,26 @@ def test_the_model_is_left_as_it_was(kind: str, error: type[BaseException] | Non
         assert torch.equal(value, weights[name])
 
 
+def test_a_shuffled_data_loader_leaves_the_random_state_alone() -> None:
+    rows = [{"input_ids": torch.arange(5), "attention_mask": torch.ones(5)} for _ in range(6)]
+    loader = torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True)  # type: ignore[arg-type]
+    model, before = MODELS["llama"](), torch.get_rng_state()
+    probe(model, loader)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_layers_that_one_estimator_cannot_take_are_left_out() -> None:
+    """A layer too wide for d x d matrices, or with fewer tokens than features, does not end the probe of the others."""
+    statistics = LayerStatistics(["channel", "gaussian_noise"])
+    for name, n_tokens, width in (("narrow", 30, 4), ("wide", 30, 1030), ("starved", 9, 8)):
+        statistics.update(name, ["a"], torch.randn(1, n_tokens, width), torch.randn(1, n_tokens, width))
+    assert [row["layer"] for row in statistics.rows("a")] == ["narrow"]
+    assert statistics.means("a")["miub_nats"] == statistics.rows("a")[0]["miub_nats"]
+    assert "at most 1024 features, these are 1030" in str(statistics.why_not("wide", "a"))
+    assert "has seen 9 tokens and needs at least 10" in str(statistics.why_not("starved", "a"))
+    assert statistics.why_not("narrow", "a") is None
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler about itself
 def test_compiled_models_run_uncompiled() -> None:
     """Code that was compiled before has no place for hooks."""
@@ -635,7 +655,7 @@ def test_layers_that_are_not_measured_are_listed_with_the_reason() -> None:
     assert [row["layer"] for row in result.layers] == ["out"]
     assert "MultiheadAttention" in result.skipped["attention"]
     assert "set_adapter" in result.skipped["embed"]
-    assert "0 tokens" in result.skipped["unused"]
+    assert "no token" in result.skipped["unused"]
 
     model = lora(Attention(), target_modules=["out"], target_parameters=["mixer.weight"])
     assert "changes the weights of this Bilinear" in probe(model, batch(9, 4)).skipped["mixer"]

@@ -222,6 +222,14 @@ def test_standard_error_is_the_spread_over_repetitions(kind: type[Statistic]) ->
     assert 0.7 < float(torch.tensor(errors).mean() / spread) < 1.35
 
 
+@pytest.mark.parametrize("numbering", [1, 2, 16, 1000, 2**20])
+def test_any_regular_numbering_of_sequences_gives_the_same_kind_of_error(numbering: int) -> None:
+    z, u = features(0, 640, 6)
+    sequence = torch.arange(640) // 10
+    plain, numbered = (of(STATISTICS["channel"], z, u, s) for s in (sequence, sequence * numbering))
+    assert float(numbered.stderr() / plain.stderr()) == pytest.approx(1.0, abs=0.6)
+
+
 @every
 def test_one_sequence_has_no_standard_error(kind: type[Statistic]) -> None:
     measured = of(kind, *features(0, 30, 4), torch.full((30,), 7))

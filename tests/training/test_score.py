@@ -175,4 +175,5 @@ def test_a_nan_cell_scores_nan_and_disturbs_nobody() -> None:
     assert torch.equal(scores.loss_sum[0], alone.loss_sum[0])
     assert scores.loss_sum[1, 0].isnan()
     assert all(row["miub_nats"] >= 0 for row in statistics.rows("ok"))
+    assert all(math.isnan(rank) for rank in pack.effective_ranks("broken").values())
     assert all(math.isnan(row["miub_nats"]) for row in statistics.rows("broken"))

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from loralaw.miub import ProbeResult
-
-DEFAULT_ESTIMATORS = ("channel", "jsd")
 
 
 def probe(
@@ -54,7 +53,7 @@ def probe(
     from loralaw.tasks import read_texts, sample
 
     texts = sample(read_texts(data), rows)
-    result = _measured(adapter, base, texts, tuple(estimator or DEFAULT_ESTIMATORS), batch_size, max_length)
+    result = _measured(adapter, base, texts, estimator, batch_size, max_length)
     screen = console()
     for part in _shown(result, data):
         screen.print(part)
@@ -69,12 +68,11 @@ def probe(
 
 
 def _measured(
-    adapter: str, base: str | None, texts: list[str], estimators: tuple[str, ...], batch_size: int, max_length: int
+    adapter: str, base: str | None, texts: list[str], estimators: list[str] | None, batch_size: int, max_length: int
 ) -> "ProbeResult":
-    import dataclasses
-
     import torch
 
+    from loralaw.miub import DEFAULT_ESTIMATORS
     from loralaw.miub import probe as probe_model
     from loralaw.models import load_adapted_model
 
@@ -83,11 +81,11 @@ def _measured(
         loaded.model.to("cuda" if torch.cuda.is_available() else "cpu"),
         texts,
         tokenizer=loaded.tokenizer,
-        estimators=estimators,
+        estimators=tuple(estimators or DEFAULT_ESTIMATORS),
         batch_size=batch_size,
         max_length=max_length,
     )
-    return dataclasses.replace(result, adapter=adapter, base_model=loaded.base.name)
+    return replace(result, adapter=adapter, base_model=loaded.base.name)
 
 
 def _shown(result: "ProbeResult", data: Path) -> list["Text | Table"]:
@@ -114,16 +112,13 @@ def _by_layer(result: "ProbeResult", measure: str) -> "Table":
     from rich.text import Text
 
     from loralaw.report.layer_grid import layer_grid
-    from loralaw.report.wording import ABSENT, significant
+    from loralaw.report.wording import significant
 
     grid = layer_grid(str(layer["layer"]) for layer in result.layers)
-    values: dict[tuple[str, str], list[float]] = {}
-    for layer in result.layers:
-        values.setdefault(grid.places[str(layer["layer"])], []).append(float(layer[measure]))
+    means = grid.means((str(layer["layer"]), float(layer[measure])) for layer in result.layers)
     table = _table("layer", *grid.columns)
-    for row in grid.rows:
-        cells = [values.get((row, column)) for column in grid.columns]  # experts of a mixture share a place: their mean
-        table.add_row(Text(row), *(significant(sum(cell) / len(cell)) if cell else ABSENT for cell in cells))
+    for row, values in zip(grid.rows, means, strict=True):
+        table.add_row(Text(row), *map(significant, values))
     return table
 
 

@@ -11,6 +11,7 @@ from loralaw.miub.cosine import Cosine as Cosine
 from loralaw.miub.effective_rank import effective_rank as effective_rank
 from loralaw.miub.estimator import Estimate as Estimate
 from loralaw.miub.estimator import Estimator as Estimator
+from loralaw.miub.estimators import DEFAULT_ESTIMATORS as DEFAULT_ESTIMATORS
 from loralaw.miub.estimators import ESTIMATORS as ESTIMATORS
 from loralaw.miub.estimators import STATISTICS as STATISTICS
 from loralaw.miub.estimators import estimate as estimate

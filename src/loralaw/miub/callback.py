@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import CallbackHandler
 
 from loralaw.errors import InputError
-from loralaw.miub.estimators import column_of, statistics_named
+from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of, statistics_named
 from loralaw.miub.probe import probe
 from loralaw.miub.probe_batches import probe_batches
 
@@ -71,7 +71,7 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         *,
         every: int = 100,
         tokenizer: Any = None,
-        estimators: Sequence[str] = ("channel", "jsd"),
+        estimators: Sequence[str] = DEFAULT_ESTIMATORS,
         batch_size: int = 8,
         max_length: int = 512,
         patience: int | None = None,
@@ -97,10 +97,8 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
     ) -> None:
         """Prepare the batches, probe once, and take up the history of the checkpoint, if there is one."""
         if not self._batches:
-            # A DataLoader draws from torch's global random state whenever it is iterated.
             tokenizer = processing_class if self._tokenizer is None else self._tokenizer
-            with torch.random.fork_rng(devices=[]):
-                self._batches = probe_batches(self._dataset, model, tokenizer, self._batch_size, self._max_length)
+            self._batches = probe_batches(self._dataset, model, tokenizer, self._batch_size, self._max_length)
         self._columns = list(probe(model, self._batches, estimators=self.estimators).means)
         # The Trainer writes `log_history` into every checkpoint and reads it back. Its own way for the state of
         # callbacks builds them anew from JSON arguments, which a data set is not, and leaves the user's object behind.

@@ -6,7 +6,7 @@ from torch import Tensor
 from loralaw.miub.block_sums import Means, PerToken
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_channel import divergence_of_mean
-from loralaw.miub.token_chunk import TokenChunk, check_small
+from loralaw.miub.token_chunk import MAX_FEATURES, TokenChunk
 
 
 class ChannelExact(Statistic):
@@ -24,9 +24,9 @@ class ChannelExact(Statistic):
 
     name = "channel_exact"
     n_tokens_needed = 2
+    most_features = MAX_FEATURES
 
     def per_token(self, chunk: TokenChunk) -> dict[str, PerToken]:
-        check_small(chunk, self.name)
         p, q = chunk.features.double().softmax(-1)
         return {"joint": (p, q), "norms": chunk.norm.prod(0)}
 

@@ -11,7 +11,8 @@ def effective_rank(a: Tensor, b: Tensor) -> Tensor:
 
         erank = exp( -Σ p_i log p_i ),   p_i = σ_i / Σ σ
 
-    A scale in front of the product changes nothing. 0 for a product that is 0: an untrained adapter uses none.
+    A scale in front of the product changes nothing. 0 for a product that is 0: an untrained adapter uses none. nan
+    where a factor is not finite.
 
     Args:
         a: (..., in, r), any floating type.
@@ -27,16 +28,19 @@ def effective_rank(a: Tensor, b: Tensor) -> Tensor:
 
     **Source**: Roy and Vetterli, "The effective rank: a measure of effective dimensionality", 2007.
 
-    >>> float(effective_rank(torch.eye(5, 3), torch.eye(3, 4)))
+    >>> round(float(effective_rank(torch.eye(5, 3), torch.eye(3, 4))), 9)
     3.0
     """
     if a.dim() < 2 or b.dim() < 2 or a.shape[-1] != b.shape[-2]:
         raise InputError(f"a is {tuple(a.shape)} and b {tuple(b.shape)}: give (..., in, r) and (..., r, out)")
     # With a = Q R and bᵀ = P S, a b = Q (R Sᵀ) Pᵀ has the singular values of R Sᵀ.
-    inner_a = torch.linalg.qr(a.double(), mode="r").R
-    inner_b = torch.linalg.qr(b.double().mT, mode="r").R
+    finite = a.isfinite().all(-1).all(-1) & b.isfinite().all(-1).all(-1)
+    whole = finite[..., None, None]
+    inner_a = torch.linalg.qr(torch.where(whole, a.double(), 0.0), mode="r").R
+    inner_b = torch.linalg.qr(torch.where(whole, b.double(), 0.0).mT, mode="r").R
     singular = torch.linalg.svdvals(inner_a @ inner_b.mT)
     total = singular.sum(-1, keepdim=True)
     share = singular / torch.where(total == 0, torch.ones_like(total), total)
     rank = torch.special.entr(share).sum(-1).exp()
-    return torch.where(total.squeeze(-1) == 0, torch.zeros_like(rank), rank)
+    rank = torch.where(total.squeeze(-1) == 0, torch.zeros_like(rank), rank)
+    return torch.where(finite, rank, torch.full_like(rank, torch.nan))

@@ -35,6 +35,10 @@ ESTIMATORS: dict[str, type[Estimator]] = {**STATISTICS, LearnedBound.name: Learn
 """Every estimator by the name that `estimate` takes; called without arguments, each gives its streaming form."""
 
 
+DEFAULT_ESTIMATORS = ("channel", "jsd")
+"""Measured where nothing else is asked for: the provable bound, and the ingredient of the source."""
+
+
 def estimate(base: Tensor, adapter: Tensor, estimator: str = "channel", sequence: Tensor | None = None) -> Estimate:
     """How much does an adapter's output tell of the frozen layer's? One number in nats, with its standard error.
 

@@ -21,7 +21,8 @@ class GaussianCoordinate(Statistic):
     nothing where the pairs are not Gaussian.
 
     Unchanged when z or u is multiplied by a constant, coordinate by coordinate. 0 for u = 0: a coordinate that does not
-    vary counts 0. Each sampled ρ² is high by about 1/n, so with few tokens the value is too (it stays a bound).
+    vary counts 0. With n tokens a coordinate is high by about (1 + 2ρ²) / (n (1 - ρ²)) on average; one coordinate of
+    one sample can lie below its truth.
 
     Memory: 80 d numbers for each cell.
 

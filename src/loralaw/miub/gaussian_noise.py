@@ -6,7 +6,7 @@ from torch import Tensor
 from loralaw.errors import InputError
 from loralaw.miub.block_sums import Means, PerToken
 from loralaw.miub.statistic import Statistic
-from loralaw.miub.token_chunk import TokenChunk, check_small
+from loralaw.miub.token_chunk import MAX_FEATURES, TokenChunk
 
 
 class GaussianNoise(Statistic):
@@ -18,8 +18,9 @@ class GaussianNoise(Statistic):
     is infinite. The floor is relative: σ² = noise² · (mean variance of u's coordinates); so multiplying u by a constant
     changes nothing, and neither does any invertible linear map of z. Exactly 0 for u = 0.
 
-    With few tokens the value is high, by about d²/2n: n tokens in d dimensions look dependent by chance. With fewer
-    tokens than dimensions it says nothing of either (it saturates, and can then lie below the truth): refused.
+    With few tokens the value is high, by about d²/2n for n ≫ d and several times that near n = d: n tokens in d
+    dimensions look dependent by chance. With fewer tokens than dimensions it says nothing of either (it saturates, and
+    can then lie below the truth): refused.
 
     Memory: 48 d² numbers for each cell; d at most `MAX_FEATURES`.
 
@@ -30,6 +31,7 @@ class GaussianNoise(Statistic):
     """
 
     name = "gaussian_noise"
+    most_features = MAX_FEATURES
 
     def __init__(self, noise: float = 0.1) -> None:
         super().__init__()
@@ -38,7 +40,6 @@ class GaussianNoise(Statistic):
         self.noise = noise
 
     def per_token(self, chunk: TokenChunk) -> dict[str, PerToken]:
-        check_small(chunk, self.name)
         z, u = chunk.base, chunk.adapter
         return {"first": chunk.features.double(), "zz": (z, z), "uu": (u, u), "zu": (z, u)}
 
@@ -47,7 +48,7 @@ class GaussianNoise(Statistic):
         cov_z, cov_u = mean["zz"] - _outer(z, z), mean["uu"] - _outer(u, u)
         cov_zu = mean["zu"] - _outer(z, u)
         one = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        # Coordinates that do not vary have no inverse; what is added is far below any real variance.
+        # Coordinates that do not vary have no inverse; what is added is 1e-10 of the mean variance.
         explained = cov_zu.mT @ torch.linalg.solve(cov_z + 1e-10 * _scale(cov_z) * one, cov_zu)
         noisy = cov_u + self.noise**2 * _scale(cov_u) * one
         information: Tensor = torch.linalg.slogdet(noisy)[1] - torch.linalg.slogdet(noisy - explained)[1]

@@ -10,15 +10,15 @@ from torch import Tensor
 from loralaw.errors import InputError, did_you_mean
 from loralaw.miub.block_sums import BlockSums, Means, stderr_of
 from loralaw.miub.cosine import Cosine
-from loralaw.miub.estimators import column_of, statistics_named, stderr_column_of
+from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of, statistics_named, stderr_column_of
 from loralaw.miub.norm_ratio import NormRatio
 from loralaw.miub.scratch import Scratch
 from loralaw.miub.statistic import Statistic
 from loralaw.miub.token_chunk import check_features, token_chunks
 
 Row = dict[str, str | float | None]
-_FINISHED_AT_ONCE = 2**14
-"""Features of the layers that are finished together: 32 numbers are kept for each, and twice as many are made."""
+_FINISHED_AT_ONCE = 2**20
+"""Kept numbers of the layers that are finished together; some three times as many are made of them."""
 _CONTROLS: tuple[type[Statistic], ...] = (NormRatio, Cosine)
 
 
@@ -36,7 +36,7 @@ class LayerStatistics:
     [('layers.0.q_proj', 0.0, 0.0)]
     """
 
-    def __init__(self, estimators: Sequence[str] = ("channel", "jsd")) -> None:
+    def __init__(self, estimators: Sequence[str] = DEFAULT_ESTIMATORS) -> None:
         self._statistics: list[Statistic] = [kind() for kind in (*statistics_named(estimators), *_CONTROLS)]
         self._scratch = Scratch()
         self._groups: dict[tuple[str, tuple[str, ...]], _Group] = {}
@@ -64,6 +64,18 @@ class LayerStatistics:
             )
         self._group(layer, tuple(keys)).update(base, adapter, sequence)
 
+    def why_not(self, layer: str, key: str) -> str | None:
+        """Why a layer is left out of `rows` and `means`; None: it is not.
+
+        A layer may have too few tokens for an estimator (a rare expert), or be too wide for one.
+        """
+        groups = [group for (name, keys), group in self._groups.items() if name == layer and key in keys]
+        return groups[0].why_not() if groups else "it was given no token of these data"
+
+    def forget(self, layer: str) -> None:
+        """Leave a layer out, whatever it has seen."""
+        self._groups = {names: group for names, group in self._groups.items() if names[0] != layer}
+
     def rows(self, key: str) -> list[Row]:
         """One cell's layers, in the order in which the model runs them.
 
@@ -73,7 +85,7 @@ class LayerStatistics:
             "norm_ratio" and "cosine" (no unit). nan where features were not finite.
 
         Raises:
-            InputError: the cell was never measured, or on too few tokens.
+            InputError: the cell was never measured, or no layer of it has a value (`why_not`).
         """
         self._finish()
         return [
@@ -117,10 +129,10 @@ class LayerStatistics:
         operations cost more than one."""
         by_width = defaultdict(list)
         for group in self._groups.values():
-            if not group.finished:
-                by_width[group.sums.n_features].append(group)
-        for width, groups in by_width.items():
-            n_at_once = max(1, _FINISHED_AT_ONCE // width)
+            if not group.finished and not group.why_not():
+                by_width[group.n_features].append(group)
+        for groups in by_width.values():
+            n_at_once = max(1, _FINISHED_AT_ONCE // max(group.sums.n_numbers for group in groups))
             for start in range(0, len(groups), n_at_once):
                 _finish_together(groups[start : start + n_at_once], self._statistics)
 
@@ -129,7 +141,10 @@ class LayerStatistics:
         if not found:
             known = sorted({name for _, keys in self._groups for name in keys})
             raise InputError(f'no cell "{key}" was measured; measured: {known}.{did_you_mean(key, known)}')
-        return found
+        measured = [one for one in found if not one[1].why_not()]
+        if not measured:
+            raise InputError(f"{found[0][0]}: {found[0][1].why_not()}")
+        return measured
 
 
 @dataclass
@@ -142,8 +157,20 @@ class _Group:
     finished: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Value, (cells,), and influence, (cells, N_BLOCKS), of each statistic; empty when tokens have come since."""
 
+    too_wide: Statistic | None = None
+    n_features: int = 0
+
+    def why_not(self) -> str | None:
+        """Why there are no values; None: there are."""
+        asked = [self.too_wide] if self.too_wide else self.statistics
+        reasons = (statistic.why_not(self.n_features, self.sums.n_tokens) for statistic in asked)
+        return next(filter(None, reasons), None)
+
     def update(self, base: Tensor, adapter: Tensor, sequence: Tensor | None) -> None:
-        self.finished = []
+        self.finished, self.n_features = [], base.shape[-1]
+        self.too_wide = next((s for s in self.statistics if s.is_too_wide(self.n_features)), None)
+        if self.too_wide:
+            return
         with torch.inference_mode(False), torch.no_grad():
             for chunk in token_chunks(base, adapter, sequence, self.sums.n_tokens, self.scratch):
                 values = {
@@ -168,8 +195,6 @@ def _finish_together(groups: list[_Group], statistics: list[Statistic]) -> None:
     joined = BlockSums.side_by_side([group.sums for group in groups])
     n_cells = [group.sums.leading.numel() for group in groups]
     for statistic in statistics:
-        for group in groups:
-            statistic.check_enough(group.sums)
         value, influence = joined.value_and_influence(_on_its_own(statistic))
         parts = zip(torch.split(value, n_cells), torch.split(influence, n_cells), strict=True)
         for group, part in zip(groups, parts, strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loralaw.errors import InputError
 from loralaw.miub.estimator import Estimate
-from loralaw.miub.token_chunk import check_features
+from loralaw.miub.token_chunk import check_features, check_sequence
 
 _NEEDED = 32
 _FEWEST_SEQUENCES = 16
@@ -82,11 +82,8 @@ class LearnedBound:
             raise InputError(
                 f"base has shape {tuple(base.shape)}: the learned bound takes one layer of one cell, (tokens, features)"
             )
-        if sequence is not None and (sequence.dtype != torch.int64 or sequence.shape != base.shape[:1]):
-            raise InputError(
-                f"sequence is {sequence.dtype} {tuple(sequence.shape)}: give an int64 tensor of shape ({len(base)},), "
-                "one number a token"
-            )
+        if sequence is not None:
+            check_sequence(sequence, len(base))
         self._add([(_kept(base), _kept(adapter), None if sequence is None else sequence.detach().cpu().clone())])
 
     def merge(self, other: "LearnedBound") -> None:

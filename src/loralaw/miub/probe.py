@@ -10,6 +10,7 @@ from torch import nn
 
 from loralaw.errors import InputError
 from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers, base_model_of
+from loralaw.miub.estimators import DEFAULT_ESTIMATORS
 from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.layer_statistics import LayerStatistics
 from loralaw.miub.probe_batches import forward_parameters, probe_batches
@@ -23,7 +24,7 @@ def probe(
     dataset: Iterable[Any] | Mapping[str, Any],
     *,
     tokenizer: Any = None,
-    estimators: Sequence[str] = ("channel", "jsd"),
+    estimators: Sequence[str] = DEFAULT_ESTIMATORS,
     batch_size: int = 8,
     max_length: int = 512,
 ) -> ProbeResult:
@@ -98,20 +99,12 @@ def _result(
     if not by_name:
         name, reason = next(iter(skipped.items()))
         raise InputError(f"no layer could be measured on {measured.n_tokens} tokens; {name}: {reason}")
-    rows = [row for row in measured.statistics.rows(measured.adapter) if row["layer"] in by_name]
-    for row in rows:
-        _check_finite(row)
     ranks = {name: layer.effective_rank() for name, layer in by_name.items()}
-    full_rows = [
-        {
-            "layer": name,
-            "module": name.rpartition(".")[2],
-            **{key: value for key, value in row.items() if key != "layer"},
-            "effective_rank": ranks[name],
-        }
-        for row in rows
-        for name in [str(row["layer"])]
-    ]
+    full_rows: list[dict[str, Any]] = []
+    for row in measured.statistics.rows(measured.adapter):
+        name = str(row["layer"])
+        full_rows.append({"layer": name, "module": name.rpartition(".")[2], **row, "effective_rank": ranks[name]})
+        _check_finite(full_rows[-1])
     means = {**measured.statistics.means(measured.adapter), "effective_rank": sum(ranks.values()) / len(ranks)}
     return ProbeResult(
         adapter=measured.adapter,

@@ -46,7 +46,8 @@ def probe_batches(
     for name, value in (("batch_size", batch_size), ("max_length", max_length)):
         if value < 1:
             raise InputError(f"{name}={value}: give at least 1")
-    items = _items(dataset)
+    with torch.random.fork_rng(devices=[]):  # a DataLoader draws from the global random state whenever it is iterated
+        items = _items(dataset)
     if isinstance(items[0], Mapping) and _is_batch(items[0]):
         batches = [_ready(item, number) for number, item in enumerate(items)]
     else:

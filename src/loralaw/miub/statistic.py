@@ -11,7 +11,7 @@ from loralaw.errors import InputError
 from loralaw.miub.block_sums import BlockSums, Means, PerToken, stderr_of
 from loralaw.miub.estimator import Estimate
 from loralaw.miub.scratch import Scratch
-from loralaw.miub.token_chunk import TokenChunk, token_chunks
+from loralaw.miub.token_chunk import TokenChunk, check_features, token_chunks
 
 
 class Statistic(ABC):
@@ -25,6 +25,8 @@ class Statistic(ABC):
 
     name: ClassVar[str]
     n_tokens_needed: ClassVar[int] = 1
+    most_features: ClassVar[int | None] = None
+    """Widest features that it takes; None: any."""
 
     def __init__(self) -> None:
         self._sums, self._scratch = BlockSums(), Scratch()
@@ -53,6 +55,9 @@ class Statistic(ABC):
         Raises:
             InputError: shapes differ, or differ from those of earlier updates.
         """
+        check_features(base, adapter)
+        if self.is_too_wide(base.shape[-1]):
+            raise InputError(self.why_not(base.shape[-1], 0))
         with torch.inference_mode(False), torch.no_grad():  # what is kept must serve outside of inference mode too
             for chunk in token_chunks(base, adapter, sequence, self.n_tokens, self._scratch):
                 self._sums.add(chunk, self.per_token(chunk))
@@ -73,7 +78,7 @@ class Statistic(ABC):
         Raises:
             InputError: too few tokens.
         """
-        self.check_enough(self._sums)
+        self._check_enough()
         return self.value_of(self._sums.means()).view(self._sums.leading)
 
     def stderr(self) -> Tensor:
@@ -82,7 +87,7 @@ class Statistic(ABC):
         Raises:
             InputError: too few tokens.
         """
-        self.check_enough(self._sums)
+        self._check_enough()
         influence = self._sums.value_and_influence(self.value_of)[1]
         return stderr_of(influence, self._sums.n_blocks()).view(self._sums.leading)
 
@@ -99,14 +104,24 @@ class Statistic(ABC):
             raise InputError("the features hold nan or infinite numbers: nothing can be estimated from them")
         return Estimate(self.name, value, None if stderr != stderr else stderr, self.n_tokens)
 
-    def check_enough(self, sums: BlockSums) -> None:
-        """Raise `InputError` unless the sums are of as many tokens as this statistic needs."""
-        needed = self.needs(sums.n_features)
-        if sums.n_tokens < needed:
-            raise InputError(
-                f"{self.name} has seen {sums.n_tokens} token{'' if sums.n_tokens == 1 else 's'} and needs at least "
-                f"{needed}: give it more text"
+    def is_too_wide(self, n_features: int) -> bool:
+        return self.most_features is not None and n_features > self.most_features
+
+    def why_not(self, n_features: int, n_tokens: int) -> str | None:
+        """Why there is no value for so many features and tokens; None: there is one."""
+        if self.is_too_wide(n_features):
+            return (
+                f"{self.name} keeps matrices of features × features and takes at most {self.most_features} features, "
+                f"these are {n_features}; channel, jsd and gaussian_coordinate take any"
             )
+        if n_tokens < self.needs(n_features):
+            tokens = f"{n_tokens} token{'' if n_tokens == 1 else 's'}"
+            return f"{self.name} has seen {tokens} and needs at least {self.needs(n_features)}: give it more text"
+        return None
+
+    def _check_enough(self) -> None:
+        if reason := self.why_not(self._sums.n_features, self.n_tokens):
+            raise InputError(reason)
 
     def needs(self, n_features: int) -> int:
         """Tokens that a value needs."""

@@ -38,8 +38,8 @@ def token_channel(features: Tensor, work: Tensor, probability: Tensor) -> TokenC
 def divergence_of_mean(mean: Tensor) -> Tensor:
     """KL(p ‖ uniform) in nats of distributions p, (..., d) -> (...).
 
-    As mean(m log m - m + 1) with m = d·p: the same for Σp = 1, and without a first-order error where rounding has left
-    Σp a little off.
+    As mean(m log m - m + 1) with m = d·p: the same for Σp = 1; where rounding has left Σp a little off, the relative
+    error of the result is as small, also near 0.
 
     >>> divergence_of_mean(torch.tensor([0.5, 0.5]))
     tensor(0.)

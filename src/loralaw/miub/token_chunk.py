@@ -87,7 +87,7 @@ def token_chunks(
     n_tokens, n_features = base.shape[-2:]
     if sequence is None:
         sequence = torch.arange(n_before, n_before + n_tokens)
-    block = _checked(sequence, n_tokens).to(base.device) % N_BLOCKS
+    block = _block_of(check_sequence(sequence, n_tokens)).to(base.device)
     leading = base.shape[:-2]
     by_cell = (leading.numel(), n_tokens, n_features)
     n_at_once = max(1, CHUNK_NUMBERS.get(base.device.type, CHUNK_NUMBERS_ELSEWHERE) // n_features)
@@ -110,22 +110,22 @@ def check_features(base: Tensor, adapter: Tensor) -> None:
         )
 
 
-def check_small(chunk: TokenChunk, name: str) -> None:
-    """Raise `InputError` where a matrix of features × features would take too much memory."""
-    if chunk.features.shape[-1] > MAX_FEATURES:
-        raise InputError(
-            f"{name} keeps matrices of features × features and takes at most {MAX_FEATURES} features, these are "
-            f'{chunk.features.shape[-1]}: use "channel" or "gaussian_coordinate", or measure narrower layers only'
-        )
-
-
-def _checked(sequence: Tensor, n_tokens: int) -> Tensor:
+def check_sequence(sequence: Tensor, n_tokens: int) -> Tensor:
+    """The sequence numbers, if they are (tokens,) int64 and not negative; else raise `InputError`."""
     if not isinstance(sequence, Tensor) or sequence.dtype != torch.int64 or tuple(sequence.shape) != (n_tokens,):
         what = f"{sequence.dtype} {tuple(sequence.shape)}" if isinstance(sequence, Tensor) else type(sequence).__name__
         raise InputError(f"sequence is {what}: give an int64 tensor of shape ({n_tokens},), one number a token")
     if n_tokens and int(sequence.min()) < 0:
         raise InputError(f"sequence has the number {int(sequence.min())}: numbers of sequences begin at 0")
     return sequence
+
+
+def _block_of(sequence: Tensor) -> Tensor:
+    """A block for each sequence number: evenly for consecutive numbers, and for any other regular numbering too.
+
+    Fibonacci hashing: the top four bits of the number times 2^64/φ, in wrapping arithmetic.
+    """
+    return ((sequence * -7046029254386353131) >> 60) & (N_BLOCKS - 1)
 
 
 def _widened(z: Tensor, u: Tensor, scratch: Scratch) -> Tensor:

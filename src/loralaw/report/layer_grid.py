@@ -1,7 +1,7 @@
 """Where an adapted layer stands in a heat map: the number of its block down, its module type across."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +18,14 @@ class LayerGrid:
     rows: list[str]
     columns: list[str]
     places: dict[str, Place]
+
+    def means(self, values: Iterable[tuple[str, float]]) -> list[list[float | None]]:
+        """A value a row and column from (layer, value) pairs: the mean of those that share a place, None for none."""
+        found: dict[Place, list[float]] = defaultdict(list)
+        for layer, value in values:
+            found[self.places[layer]].append(value)
+        means = {place: sum(all_) / len(all_) for place, all_ in found.items()}
+        return [[means.get((row, column)) for column in self.columns] for row in self.rows]
 
 
 @dataclass(frozen=True)

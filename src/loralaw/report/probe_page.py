@@ -1,7 +1,6 @@
 """The page of a probe: what one adapter does in each layer of its base model, as a heat map and in numbers."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 from loralaw.errors import InputError
 from loralaw.report.cells import TableCell
 from loralaw.report.html_page import render_page
-from loralaw.report.layer_grid import LayerGrid, Place, layer_grid
+from loralaw.report.layer_grid import LayerGrid, layer_grid
 from loralaw.report.layer_measures import LayerMeasure, measures_in
 from loralaw.report.plots import Figure, heat_map
 from loralaw.report.wording import ABSENT, counted, significant, whole
@@ -104,15 +103,10 @@ def _lead(probe: Mapping[str, Any], layers: list[Mapping[str, Any]], measures: l
 
 def _map(grid: LayerGrid, layers: list[Mapping[str, Any]], measure: LayerMeasure) -> Figure | None:
     """The heat map of a measure, layers that share a place averaged; None where no layer has a value."""
-    found: dict[Place, list[float]] = defaultdict(list)
-    for layer in layers:
-        if (value := _number(layer, measure.name)) is not None and math.isfinite(value):
-            found[grid.places[str(layer["layer"])]].append(value)
-    if not found:
-        return None
-    means = {place: sum(values) / len(values) for place, values in found.items()}
-    table = [[means.get((row, column)) for column in grid.columns] for row in grid.rows]
-    return heat_map(grid.rows, grid.columns, table, measure.unit, (min(means.values()), max(means.values())))
+    numbers = [(str(layer["layer"]), _number(layer, measure.name)) for layer in layers]
+    table = grid.means((name, value) for name, value in numbers if value is not None and math.isfinite(value))
+    values = [value for row in table for value in row if value is not None]
+    return heat_map(grid.rows, grid.columns, table, measure.unit, (min(values), max(values))) if values else None
 
 
 def _mean_row(means: Mapping[str, Any], layers: list[Mapping[str, Any]], measure: LayerMeasure) -> MeanRow:

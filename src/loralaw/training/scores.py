@@ -66,11 +66,10 @@ def statistics_probe(statistics: LayerStatistics, token_mask: Tensor, document: 
         document: (R,) int64, the document of each row: what the standard errors are clustered by.
     """
     sequence = document[:, None].expand_as(token_mask)[token_mask]
-    padded = not bool(token_mask.all())
-    real = token_mask.flatten().nonzero().squeeze(1)
+    real = None if bool(token_mask.all()) else token_mask.flatten().nonzero().squeeze(1)
 
     def report(layer: str, bucket: Bucket, base: Tensor, adapter: Tensor) -> None:
-        if padded:
+        if real is not None:
             tokens = real.to(base.device)
             base, adapter = base[:, tokens], adapter[:, tokens]
         statistics.update(layer, [cell.key for cell in bucket.cells], base, adapter, sequence)
