@@ -1,6 +1,6 @@
 """What a probe costs beside a forward pass, and what the Trainer callback costs beside the training.
 
-    python benchmarks/probe_cost.py            # some 20 minutes on two cores; writes benchmarks/results/probe_cost.md
+    python benchmarks/probe_cost.py            # some ten minutes on two cores; writes benchmarks/results/probe_cost.md
     python benchmarks/probe_cost.py --quick    # a smoke test, printed only
 
 Everything that is compared is run in turns, so that a machine that slows down slows both sides. A probe is compared
@@ -214,7 +214,7 @@ def timed_callback(every: int, spent: list[float]) -> Any:
 
 
 def training_table(quick: bool, rounds: int) -> str:
-    model_name, steps, every = ("micro-0.4m", 6, 3) if quick else ("micro-6m", 300, 100)
+    model_name, steps, every = ("micro-0.4m", 6, 3) if quick else ("micro-1.3m", 300, 100)
     runs: dict[str, list[dict[str, float]]] = {"without": [], "with": []}
     for turn in range(rounds):
         for which in ("without", "with") if turn % 2 == 0 else ("with", "without"):
@@ -248,7 +248,7 @@ def main() -> None:
         print(json.dumps(train(which == "with", model_name, int(steps), int(every))))
         return
     torch.set_num_threads(THREADS)
-    forward_rounds, training_rounds = (2, 1) if options.quick else (7, 3)
+    forward_rounds, training_rounds = (2, 1) if options.quick else (5, 3)
     seeds = f"transformers {version('transformers')}, peft {version('peft')}. Tokens and wide models from seed 0."
     text = f"""# What a probe and the callback cost
 
@@ -257,7 +257,7 @@ Ratios are taken round by round: median (smallest to largest).
 
 ## A probe beside a forward pass, {forward_rounds} rounds in turns
 
-Plain: `model(**batch)` without gradients. Lean: the same without cache and with the no logits, as
+Plain: `model(**batch)` without gradients. Lean: the same without cache and without logits, as
 the probe asks for. Where the tokens are "of" more, the batches are padded, and only the tokens are measured.
 
 {forward_table(options.quick, forward_rounds)}
