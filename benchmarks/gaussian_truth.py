@@ -14,7 +14,7 @@ from loralaw.miub import ESTIMATORS, Estimate
 
 NAMES = ("gaussian_coordinate", "gaussian_noise")
 RHOS = (0.0, 0.3, 0.6, 0.9, 0.99)
-_MOST_PRODUCTS = 3e9
+_MOST_PRODUCTS = 1e9
 """Tokens × d² of a sample beyond which the joint estimator, which needs d × d covariances, is left out."""
 _CHUNK = 4096
 
@@ -33,8 +33,7 @@ class GaussianCell:
             return self.n_samples
         if self.n_tokens * self.d**2 > _MOST_PRODUCTS:
             return 0
-        fewest = 4 if self.n_tokens * self.d**2 > 1e9 else 10
-        return max(fewest, min(self.n_samples, int(5e7 / self.d**3)))
+        return max(5, min(self.n_samples, int(5e7 / self.d**3)))
 
 
 @dataclass
@@ -46,10 +45,10 @@ class GaussianResult:
 
 
 def gaussian_cells(quick: bool) -> list[GaussianCell]:
-    """Fewer samples where they are larger, but never fewer than 10 (4 of the joint estimator)."""
-    numbers, most = (1e5, 50) if quick else (1e7, 200)
+    """Fewer samples where they are larger, but never fewer than 5."""
+    numbers, most = (1e5, 50) if quick else (4e6, 100)
     return [
-        GaussianCell(d, n, max(10, min(most, int(numbers / (n * d)))))
+        GaussianCell(d, n, max(5, min(most, int(numbers / (n * d)))))
         for d in ((1, 8, 64) if quick else (1, 8, 64, 512))
         for n in ((100, 1_000) if quick else (100, 1_000, 10_000, 100_000))
     ]

@@ -55,7 +55,7 @@ def main() -> None:
         RESULTS.write_text(page, encoding="utf-8")
 
 
-_SAMPLES = ((100, 200), (1_000, 200), (10_000, 50), (100_000, 10))
+_SAMPLES = ((100, 100), (1_000, 100), (10_000, 20), (100_000, 5))
 """Tokens of a sample, and how many samples."""
 
 
