@@ -7,6 +7,7 @@ from loralaw._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from loralaw import laws as laws
+    from loralaw import miub as miub
     from loralaw.errors import LoralawError as LoralawError
     from loralaw.miub import MiubCallback as MiubCallback
     from loralaw.miub import probe as probe
@@ -31,7 +32,7 @@ _HOMES = {
     "write_heat_map": "loralaw.report",
     "write_report": "loralaw.report",
 }
-_ROOMS = {"laws"}
+_ROOMS = {"laws", "miub"}
 
 
 def __getattr__(name: str) -> Any:

@@ -84,6 +84,16 @@ def test_gaussian_coordinate_of_copies_is_large_and_finite() -> None:
     assert 1e5 < estimate(z, z, "gaussian_coordinate").value_nats <= 1e6 * (1 + 1e-9)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_gaussian_estimators_of_features_that_never_vary(scale: float) -> None:
+    """What rounding leaves of a constant's variance is no dependence."""
+    for seed in range(10):
+        constant = scale * torch.randn(1, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        constant = constant.expand(100, 8)
+        for name in ("gaussian_noise", "gaussian_coordinate"):
+            assert estimate(constant, constant.flip(1), name).value_nats == 0.0
+
+
 def test_gaussian_noise_by_canonical_correlations() -> None:
     """-½ Σ log(1 - c²), with c² the eigenvalues of Σ_u'⁻¹ Σ_uz Σ_z⁻¹ Σ_zu, Σ_u' = Σ_u + σ²1."""
     z, u = features(3, 400, 5)

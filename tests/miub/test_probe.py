@@ -497,6 +497,16 @@ def test_the_model_is_left_as_it_was(kind: str, error: type[BaseException] | Non
         assert torch.equal(value, weights[name])
 
 
+def test_a_mask_that_is_a_list_is_not_lost() -> None:
+    ids = torch.tensor([[5, 6, 7], [8, 9, 1]])
+    assert probe(MODELS["llama"](), {"input_ids": ids, "attention_mask": [[1, 1, 1], [1, 1, 0]]}).n_tokens == 5
+
+
+def test_tokens_that_the_model_does_not_know_are_refused() -> None:
+    with pytest.raises(InputError, match=f"hold the token {VOCABULARY}, the model's embedding has {VOCABULARY}"):
+        probe(MODELS["llama"](), [{"input_ids": [1, 2, VOCABULARY]}])
+
+
 def test_a_shuffled_data_loader_leaves_the_random_state_alone() -> None:
     rows = [{"input_ids": torch.arange(5), "attention_mask": torch.ones(5)} for _ in range(6)]
     loader = torch.utils.data.DataLoader(rows, batch_size=2, shuffle=True)  # type: ignore[arg-type]

@@ -51,8 +51,12 @@ class GaussianNoise(Statistic):
         # Coordinates that do not vary have no inverse; what is added is 1e-10 of the mean variance.
         explained = cov_zu.mT @ torch.linalg.solve(cov_z + 1e-10 * _scale(cov_z) * one, cov_zu)
         noisy = cov_u + self.noise**2 * _scale(cov_u) * one
+        # Rounding leaves a little of the variance of features that do not vary: then z or u says nothing.
+        second = torch.stack([mean["zz"], mean["uu"]]).diagonal(dim1=-2, dim2=-1).mean(-1)
+        variance = torch.stack([cov_z, cov_u]).diagonal(dim1=-2, dim2=-1).mean(-1)
+        nothing = (variance <= 1e-12 * second).any(0)
         information: Tensor = torch.linalg.slogdet(noisy)[1] - torch.linalg.slogdet(noisy - explained)[1]
-        return information.clamp_min(0.0) / 2
+        return torch.where(nothing, torch.zeros_like(information), information.clamp_min(0.0) / 2)
 
     def needs(self, n_features: int) -> int:
         return n_features + 2

@@ -73,6 +73,7 @@ def probe(
     statistics = LayerStatistics(estimators)
     layers, skipped = adapted_layers(model)
     batches = probe_batches(dataset, model, tokenizer, batch_size, max_length)
+    _check_vocabulary(model, batches)
     measured = ProbePass(statistics, " + ".join(dict.fromkeys(name for layer in layers for name in layer.adapters)))
     with ExitStack() as undo:
         undo.enter_context(_evaluation(model))
@@ -85,6 +86,18 @@ def probe(
             undo.enter_context(LayerHooks(layer, measured.add, scratch))
         measured.run(model, batches, _extra_inputs(model, layers))
     return _result(measured, model, layers, tuple(estimators), skipped)
+
+
+def _check_vocabulary(model: nn.Module, batches: list[dict[str, Any]]) -> None:
+    """Refuse token numbers that the model has no embedding for: a tokenizer of another model, or one that has grown."""
+    embedding = getattr(base_model_of(model), "get_input_embeddings", lambda: None)()
+    n_known = getattr(embedding, "num_embeddings", None)
+    largest = max(int(batch["input_ids"].max()) for batch in batches)
+    if n_known is not None and largest >= n_known:
+        raise InputError(
+            f"the data hold the token {largest}, the model's embedding has {n_known}: use the base model's own "
+            "tokenizer, or enlarge the embedding before the adapter is loaded"
+        )
 
 
 def _result(

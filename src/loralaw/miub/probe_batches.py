@@ -87,6 +87,8 @@ def _ready(item: Any, number: int) -> dict[str, Tensor]:
     if not (isinstance(item, Mapping) and _is_batch(item)):
         raise InputError(f"batch {number} of the dataset is not like the first: {ACCEPTED}")
     batch = {name: value for name, value in item.items() if name not in _LABELS and isinstance(value, Tensor)}
+    if item.get("attention_mask") is not None:  # never lost, whatever it is made of: padding would count as tokens
+        batch["attention_mask"] = torch.as_tensor(item["attention_mask"])
     ids, mask = batch["input_ids"], batch.get("attention_mask")
     if ids.is_floating_point():
         raise InputError(f"batch {number} of the dataset: input_ids is {ids.dtype}: give whole numbers")

@@ -44,6 +44,8 @@ def write_heat_map(probe: Mapping[str, Any], path: Path) -> Path:
         InputError: not the numbers of a probe.
         StorageError: the disk refused; an older file is left as it was.
     """
+    if not isinstance(probe, Mapping):
+        raise InputError(f"this is a {type(probe).__name__}: give the as_dict() of what loralaw.probe returns")
     missing = [name for name in NEEDED if name not in probe]
     if missing:
         raise InputError(

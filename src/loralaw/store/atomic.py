@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         StorageError: the disk refused (full, read-only); an older version of the file is left as it was.
     """
+    if not path.name or path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +28,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the place itself may be what is wrong
+            temporary.unlink(missing_ok=True)
         raise storage_error(path, error) from error
 
 
