@@ -29,10 +29,9 @@ from transformers import (
 from transformers.utils import logging
 
 import loralaw
-from loralaw.models import find_model, load_adapted_model
+from loralaw.models import ENCODER, find_model, load_adapted_model
 from loralaw.store.atomic import write_json
 
-ENCODER = "all-minilm-l6-v2"
 N_PROBED, MAX_LENGTH = 64, 128
 Rows = list[dict[str, Any]]
 

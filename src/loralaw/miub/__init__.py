@@ -24,3 +24,4 @@ from loralaw.miub.learned_bound import LearnedBound as LearnedBound
 from loralaw.miub.norm_ratio import NormRatio as NormRatio
 from loralaw.miub.probe import probe as probe
 from loralaw.miub.probe_result import ProbeResult as ProbeResult
+from loralaw.miub.probe_result import plain as plain

@@ -48,15 +48,17 @@ class GaussianNoise(Statistic):
         cov_z, cov_u = mean["zz"] - _outer(z, z), mean["uu"] - _outer(u, u)
         cov_zu = mean["zu"] - _outer(z, u)
         one = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        # Coordinates that do not vary have no inverse; what is added is 1e-10 of the mean variance.
-        explained = cov_zu.mT @ torch.linalg.solve(cov_z + 1e-10 * _scale(cov_z) * one, cov_zu)
-        noisy = cov_u + self.noise**2 * _scale(cov_u) * one
+        variance_z, variance_u = _mean_diagonal(cov_z), _mean_diagonal(cov_u)
         # Rounding leaves a little of the variance of features that do not vary: then z or u says nothing.
-        second = torch.stack([mean["zz"], mean["uu"]]).diagonal(dim1=-2, dim2=-1).mean(-1)
-        variance = torch.stack([cov_z, cov_u]).diagonal(dim1=-2, dim2=-1).mean(-1)
-        nothing = (variance <= 1e-12 * second).any(0)
+        still_z = variance_z <= 1e-12 * _mean_diagonal(mean["zz"])
+        still_u = variance_u <= 1e-12 * _mean_diagonal(mean["uu"])
+        # Coordinates that do not vary have no inverse; what is added is 1e-10 of the mean variance.
+        ridge = 1e-10 * torch.where(still_z, torch.ones_like(variance_z), variance_z)[:, None, None]
+        explained = cov_zu.mT @ torch.linalg.solve(cov_z + ridge * one, cov_zu)
+        floor = self.noise**2 * torch.where(still_u, torch.ones_like(variance_u), variance_u)[:, None, None]
+        noisy = cov_u + floor * one
         information: Tensor = torch.linalg.slogdet(noisy)[1] - torch.linalg.slogdet(noisy - explained)[1]
-        return torch.where(nothing, torch.zeros_like(information), information.clamp_min(0.0) / 2)
+        return torch.where(still_z | still_u, torch.zeros_like(information), information.clamp_min(0.0) / 2)
 
     def needs(self, n_features: int) -> int:
         return n_features + 2
@@ -66,7 +68,6 @@ def _outer(one: Tensor, other: Tensor) -> Tensor:
     return one.unsqueeze(-1) * other.unsqueeze(-2)
 
 
-def _scale(covariance: Tensor) -> Tensor:
-    """Mean variance of the coordinates, (cells, 1, 1); 1 where nothing varies."""
-    mean = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)
-    return torch.where(mean <= 0.0, torch.ones_like(mean), mean)[:, None, None]
+def _mean_diagonal(matrix: Tensor) -> Tensor:
+    """(cells, d, d) -> (cells,)."""
+    return matrix.diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -42,8 +42,8 @@ class ProbeResult:
             "estimators": list(self.estimators),
             "n_tokens": self.n_tokens,
             "n_sequences": self.n_sequences,
-            "layers": [_plain(layer) for layer in self.layers],
-            "means": _plain(self.means),
+            "layers": [plain(layer) for layer in self.layers],
+            "means": plain(self.means),
             "skipped": dict(self.skipped),
             "versions": {"loralaw": __version__, **versions},
         }
@@ -55,7 +55,8 @@ class ProbeResult:
         return pl.DataFrame(self.layers, infer_schema_length=None)
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """None for what is not a finite number: JSON has no word for it."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }

@@ -1,10 +1,8 @@
 """Every metric of every cell of a pack: on test rows, on questions, and inside the adapter on validation rows."""
 
-import math
-from collections.abc import Mapping
 from typing import Any
 
-from loralaw.miub import LayerStatistics
+from loralaw.miub import LayerStatistics, plain
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.metrics import choice_metrics, language_metrics
 from loralaw.training.pack import Pack
@@ -24,19 +22,14 @@ def measure(pack: Pack, task: EncodedTask) -> dict[str, dict[str, Any]]:
     measured = {}
     for key in pack.keys:
         ranks = pack.effective_ranks(key)
-        layers = [_finite({**row, "effective_rank": ranks[str(row["layer"])]}) for row in inside.rows(key)]
+        layers = [plain({**row, "effective_rank": ranks[str(row["layer"])]}) for row in inside.rows(key)]
         means = {**inside.means(key), "effective_rank": sum(ranks.values()) / len(ranks)}
-        metrics = {**language[key], **choices.get(key, {}), **_finite(means)}
+        metrics = {**language[key], **choices.get(key, {}), **plain(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
             absent["choice_accuracy"] = "the task has no multiple-choice questions"
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers}
     return measured
-
-
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """None for what is not a finite number: JSON has no word for it."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def _language(pack: Pack, task: EncodedTask) -> dict[str, dict[str, float | None]]:
