@@ -3,7 +3,7 @@
 import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 TEXTS = [f"It was a dark and stormy night, number {i}; the rain fell in torrents." for i in range(9)]
 
 
-def loralaw_probe(*words: object, cwd: Path) -> SimpleNamespace:
+def loralaw_probe(*words: object, cwd: Path, encoding: str = "utf-8") -> SimpleNamespace:
     """The command in this process: a process of its own would import the deep-learning stack again."""
-    printed, complained, code = StringIO(), StringIO(), 0
+    printed, complained, code = TextIOWrapper(BytesIO(), encoding), StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(complained):
         patch.chdir(cwd)
         patch.setenv("COLUMNS", "120")
@@ -34,7 +34,14 @@ def loralaw_probe(*words: object, cwd: Path) -> SimpleNamespace:
             main()
         except SystemExit as end:
             code = int(end.code or 0)
-    return SimpleNamespace(returncode=code, stdout=printed.getvalue(), stderr=complained.getvalue())
+    printed.seek(0)
+    return SimpleNamespace(returncode=code, stdout=printed.read(), stderr=complained.getvalue())
+
+
+def probed_again(home: Path, **how: str) -> SimpleNamespace:
+    return loralaw_probe(
+        "[red]a", "--data", "texts.txt", "--base", "micro-0.4m", "--json", "b.json", "--html", "b.html", cwd=home, **how
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +114,43 @@ def test_rows_and_other_files(home: Path) -> None:
     )
     assert few.returncode == 0, few.stderr
     assert json.loads((home / "r.json").read_text())["n_tokens"] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--json", "x", "--html", "./x"), "--json and --html are both x: give each a file of its own"),
+        (("--json", "x/../texts.txt"), "--data and --json are both"),
+        (("--html", "."), "is a folder: name a file in it"),
+        (("--json", "texts.txt/x"), "texts.txt/x is not a place to write to"),
+    ],
+)
+def test_places_that_cannot_be_written_to_are_refused_before_anything_is_loaded(
+    words: tuple[str, ...], said: str, home: Path
+) -> None:
+    before = sorted(home.iterdir())
+    result = loralaw_probe("no such adapter", "--data", "texts.txt", *words, cwd=home)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert sorted(home.iterdir()) == before
+    assert (home / "texts.txt").read_text() == "\n\n".join(TEXTS)
+
+
+def test_a_terminal_that_knows_ascii_only(home: Path) -> None:
+    result = probed_again(home, encoding="ascii")
+    assert result.returncode == 0, result.stderr
+    assert "Norm ratio ?u?/?z?" in result.stdout
+
+
+def test_the_files_are_written_before_anything_is_printed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise OSError("the terminal has gone")
+
+    monkeypatch.setattr("loralaw.cli.probe._shown", gone)
+    with pytest.raises(OSError, match="terminal has gone"):
+        probed_again(home)
+    assert json.loads((home / "b.json").read_text())["n_sequences"] == len(TEXTS)
+    assert "[red]a" in (home / "b.html").read_text()
 
 
 def test_mistakes_are_told_in_a_sentence(home: Path) -> None:

@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import IA3Config, LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model, peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -20,9 +21,10 @@ from transformers import (
     BertModel,
     LlamaForSequenceClassification,
 )
+from transformers.utils import logging
 
 from loralaw.errors import ModelError
-from loralaw.models import ENCODER, find_model, load_adapted_model
+from loralaw.models import ENCODER, find_model, load_adapted_model, load_base_model
 from loralaw.models.source import EMBEDDED_FOLDER
 
 # PEFT reads a property that transformers has renamed.
@@ -219,6 +221,83 @@ def test_folders_that_cannot_be_used(folder: Path, tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read"):
         load_adapted_model(folder)
+
+
+@pytest.mark.parametrize("key", ["base_model_name_or_path", "revision", "task_type"])
+@pytest.mark.parametrize("value", [5, ["a"], {"a": 1}])
+def test_settings_that_are_no_text(key: str, value: Any, folder: Path) -> None:
+    rewrite(folder, **{key: value})
+    with pytest.raises(ModelError, match=f"{key} in adapter_config.json is .*: a text or null is needed"):
+        load_adapted_model(folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null"])
+def test_a_configuration_that_is_no_object(content: str, folder: Path) -> None:
+    (folder / "adapter_config.json").write_text(content)
+    with pytest.raises(ModelError, match=r"adapter_config\.json is of the type .*, not an object of settings"):
+        load_adapted_model(folder)
+
+
+@pytest.mark.parametrize("peft_type", [None, 5, ["LORA"], {"LORA": 1}])
+def test_types_that_are_no_name(peft_type: Any, folder: Path) -> None:
+    rewrite(folder, peft_type=peft_type)
+    with pytest.raises(ModelError, match="is an adapter of the type"):
+        load_adapted_model(folder)
+
+
+def test_names_that_are_none(folder: Path) -> None:
+    for given in (5, None, b"a", torch.nn.Linear(2, 2)):
+        with pytest.raises(ModelError, match=rf"the adapter is of the type {type(given).__name__}: give a folder"):
+            load_adapted_model(given)
+    with pytest.raises(ModelError, match="the adapter is an empty text"):
+        load_adapted_model("")
+    with pytest.raises(ModelError, match="is not an adapter"):
+        load_adapted_model("x" * 5000)
+    for base, said in ((5, "of the type int"), ("", "an empty text")):
+        with pytest.raises(ModelError, match=f"the base model is {said}"):
+            load_adapted_model(folder, base)
+
+
+def test_reasons_are_told_whole(tiny_model: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    _, folder = saved(base, tmp_path, target_modules="all-linear")
+    with pytest.raises(ModelError) as refused:
+        load_adapted_model(folder, "micro-0.4m")
+    assert str(refused.value).count("size mismatch for") == 3
+    assert re.search(r"the shape in current model is torch\.Size\(\[.*\]\)\. and \d+ more$", str(refused.value))
+    rewrite(folder, target_modules=[f"not_there_{i}" for i in range(100)])
+    with pytest.raises(ModelError, match=r"'not_there_\d+', … 'not_there_\d+',.* not found in the base model"):
+        load_adapted_model(folder)
+
+
+def test_the_weights_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    read = peft_model.load_peft_weights
+    monkeypatch.setattr(peft_model, "load_peft_weights", lambda place, **k: reads.append(place) or read(place, **k))
+    load_adapted_model(folder)
+    assert reads == [str(folder)]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT advises on tied embeddings
+@pytest.mark.parametrize("modules", [["q_proj"], ["embed_tokens"]])
+def test_nothing_is_left_to_be_trained(modules: list[str], tiny_model: Path, tmp_path: Path) -> None:
+    _, folder = saved(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path, target_modules=modules)
+    loaded = load_adapted_model(folder).model
+    assert loaded.active_adapters == ["default"]
+    assert loaded.peft_config["default"].inference_mode
+    assert not [name for name, parameter in loaded.named_parameters() if parameter.requires_grad]
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bars_are_as_before(shown: bool, folder: Path) -> None:
+    before = logging.is_progress_bar_enabled()
+    (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+    try:
+        load_adapted_model(folder)
+        load_base_model(find_model("micro-0.4m"))
+        assert logging.is_progress_bar_enabled() == shown
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
 
 
 def test_weights_that_are_a_pickle_are_not_loaded(folder: Path) -> None:

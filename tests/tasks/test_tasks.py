@@ -1,5 +1,6 @@
 """Tasks: whole modules a split, files of the user, and what is scored after encoding."""
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,17 @@ from transformers import AutoTokenizer
 from loralaw.errors import DataError
 from loralaw.models.source import EMBEDDED_FOLDER
 from loralaw.spec import TaskSpec
-from loralaw.tasks import NOT_SCORED, Choice, Example, TaskData, encode_choices, encode_examples, load_task, sample
+from loralaw.tasks import (
+    NOT_SCORED,
+    Choice,
+    Example,
+    TaskData,
+    encode_choices,
+    encode_examples,
+    load_task,
+    read_texts,
+    sample,
+)
 from loralaw.tasks.stdlib_code import EXAMPLE_CHARACTERS, N_CHOICES
 
 
@@ -130,7 +141,10 @@ def test_equal_rows_are_never_in_two_splits(tmp_path: Path) -> None:
     ("name", "content", "columns", "part"),
     [
         ("none.jsonl", None, {}, "no such file"),
-        ("x.jsonl", "", {}, "cannot be read as jsonl"),
+        ("x.jsonl", "", {}, "is empty"),
+        ("x.jsonl", "\ufeff", {}, "is empty"),
+        ("x.csv", "\n \n", {}, "is empty"),
+        ("x.parquet", "", {}, "is empty"),
         ("x.txt", "a", {}, "ending"),
         ("x.jsonl", '{"text": "a"}\n{"te', {}, "cannot be read as jsonl"),
         ("x.parquet", "not parquet", {}, "cannot be read as parquet"),
@@ -145,6 +159,21 @@ def test_unusable_files(tmp_path: Path, name: str, content: str | None, columns:
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=part):
         load_task(TaskSpec(file=tmp_path / name, **columns))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".txt"])
+def test_a_folder_whose_name_is_not_utf_8(tmp_path: Path, ending: str) -> None:
+    table = pl.DataFrame({"text": ["a", "b"]})
+    path = tmp_path / f"rows{ending}"
+    {
+        ".jsonl": table.write_ndjson,
+        ".csv": table.write_csv,
+        ".parquet": table.write_parquet,
+        ".txt": lambda path: path.write_text("a\nb\n"),
+    }[ending](path)
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    assert read_texts(path.rename(folder / path.name)) == ["a", "b"]
 
 
 def test_training_rows_are_not_held_out_rows(tmp_path: Path) -> None:

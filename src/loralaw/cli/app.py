@@ -21,6 +21,8 @@ for command in (new.new, run.run, status.status, table.table, fit.fit, report.re
 
 def main() -> None:
     """Run the command line: exit code 2 for the user's mistakes, 1 for the machine's, 130 for Ctrl-C."""
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal may know fewer characters than we print; errors are escaped
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except LoralawError as error:

@@ -1,5 +1,6 @@
 """`loralaw probe`: how much a saved adapter leans on its base model, layer by layer."""
 
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from loralaw.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,19 +55,34 @@ def probe(
     from loralaw.store.atomic import write_json
     from loralaw.tasks import read_texts, sample
 
+    _check_places(data, json_, html)
     texts = sample(read_texts(data), rows)
     result = _measured(adapter, base, texts, estimator, batch_size, max_length)
-    screen = console()
-    for part in _shown(result, data):
-        screen.print(part)
     if json_ is not None:
         write_json(json_, result.as_dict())
-        screen.print(str(json_), markup=False)
     if html is not None:
         from loralaw.report import write_heat_map
 
-        page = result.as_dict() | {"command": shlex.join(["loralaw", *sys.argv[1:]])}
-        screen.print(str(write_heat_map(page, html)), markup=False)
+        write_heat_map(result.as_dict() | {"command": shlex.join(["loralaw", *sys.argv[1:]])}, html)
+    screen = console()
+    for part in _shown(result, data):
+        screen.print(part)
+    for path in filter(None, (json_, html)):
+        screen.print(str(path), markup=False, soft_wrap=True)
+
+
+def _check_places(data: Path, json_: Path | None, html: Path | None) -> None:
+    """Refuse results that cannot be written, or that would take the place of another file."""
+    from loralaw.store.atomic import check_place
+
+    taken = {os.path.realpath(data): "--data"}
+    for option, path in (("--json", json_), ("--html", html)):
+        if path is None:
+            continue
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise InputError(f"{other} and {option} are both {path}: give each a file of its own")
+        check_place(path)
 
 
 def _measured(
@@ -128,7 +146,7 @@ def _means(result: "ProbeResult") -> "Table":
 
     table = _table("measure", "mean", "standard error")
     for measure in measures_in(result.means):
-        mean, stderr = result.means[measure.name], result.means.get(measure.stderr)
+        mean, stderr = result.means[measure.name], result.means.get(measure.stderr_name)
         table.add_row(measure.title, significant(mean), significant(stderr))
     return table
 

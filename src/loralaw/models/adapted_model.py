@@ -1,6 +1,7 @@
 """A saved LoRA adapter on its base model."""
 
 import json
+import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from peft import LoraConfig, PeftModel
+from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, LoraConfig, PeftModel
 from safetensors import safe_open
 from transformers import (
     AutoConfig,
@@ -21,6 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from loralaw.errors import ModelError
+from loralaw.models.base_model import no_progress_bars
 from loralaw.models.source import HUB_NAME, ModelSource, find_model, first_line
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -50,7 +52,7 @@ class AdaptedModel:
     tokenizer: Any
 
 
-def load_adapted_model(adapter: str | Path, base: str | None = None) -> AdaptedModel:
+def load_adapted_model(adapter: str | Path, base: str | Path | None = None) -> AdaptedModel:
     """Load a LoRA adapter that PEFT saved, and its base model.
 
     Safetensors only, and code that comes with a model is not run.
@@ -63,23 +65,38 @@ def load_adapted_model(adapter: str | Path, base: str | None = None) -> AdaptedM
         adapter: a folder as `PeftModel.save_pretrained` writes it, or a hub name.
         base: the base model as `find_model` takes it; None: the one that the adapter's configuration names.
 
+    Returns:
+        The model on the processor, in evaluation mode, with the adapter active and nothing of it to be trained.
+
     Raises:
         ModelError: adapter or base is missing, broken, not LoRA, or the two do not belong together.
+
+    **Cost.** Base and adapter are each read once, and the base once more for its hash.
+    **Source**: ours.
     """
-    folder = _adapter_folder(str(adapter))
+    name = _name("adapter", adapter)
+    folder = _adapter_folder(name)
     config = _adapter_config(folder)
     shapes = _shapes(folder)
-    source = _base_source(config, base)
+    source = _base_source(config, None if base is None else _name("base model", base))
     model = _base_model(source, config, shapes)
     tokenizer = _tokenizer(folder, source)
     if model.config.pad_token_id is None:  # a classifier of causal make looks for the last token that is not padding
         model.config.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    return AdaptedModel(str(adapter), source, _attach(model, config, folder), tokenizer)
+    return AdaptedModel(name, source, _attach(model, config, folder), tokenizer)
+
+
+def _name(what: str, given: object) -> str:
+    if not isinstance(given, str | Path):
+        raise ModelError(f"the {what} is of the type {type(given).__name__}: give a folder or a hub name, as text")
+    if not str(given):
+        raise ModelError(f"the {what} is an empty text: give a folder or a hub name")
+    return str(given)
 
 
 def _adapter_folder(adapter: str) -> Path:
     folder = Path(adapter)
-    if not folder.is_dir():
+    if not os.path.isdir(adapter):  # pathlib raises where a name is too long
         if not HUB_NAME.match(adapter):
             raise ModelError(f'"{adapter}" is not an adapter: give a folder that PEFT has saved, or a hub name')
         folder = _downloaded(adapter)
@@ -103,9 +120,17 @@ def _downloaded(name: str) -> Path:
 
 def _adapter_config(folder: Path) -> LoraConfig:
     try:
-        kind = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("peft_type")
-        if kind != "LORA":
+        content = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ModelError(
+                f'"{folder}": {CONFIG_FILE} is of the type {type(content).__name__}, not an object of settings: save '
+                "the adapter again with PEFT"
+            )
+        if (kind := content.get("peft_type")) != "LORA":
             raise ModelError(f'"{folder}" is an adapter of the type {kind}: LoRA adapters (LORA) can be loaded')
+        for key in ("base_model_name_or_path", "revision", "task_type"):
+            if not isinstance(content.get(key), str | None):
+                raise ModelError(f'"{folder}": {key} in {CONFIG_FILE} is {content[key]}: a text or null is needed')
         return LoraConfig.from_pretrained(str(folder))
     except ModelError:
         raise
@@ -143,7 +168,6 @@ def _base_source(config: LoraConfig, base: str | None) -> ModelSource:
 
 
 def _base_model(source: ModelSource, config: LoraConfig, shapes: dict[str, list[int]]) -> Any:
-    logging.disable_progress_bar()  # its bars would break ours
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # it would warn of a new head, which the adapter is about to fill
     try:
@@ -152,15 +176,16 @@ def _base_model(source: ModelSource, config: LoraConfig, shapes: dict[str, list[
         n_labels = _n_labels(shapes)
         if config.task_type in _CLASSIFIERS and n_labels is not None:
             base_config.num_labels = n_labels
-        model, found = model_class.from_pretrained(
-            source.location,
-            config=base_config,
-            revision=source.revision,
-            dtype="auto",
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with no_progress_bars():
+            model, found = model_class.from_pretrained(
+                source.location,
+                config=base_config,
+                revision=source.revision,
+                dtype="auto",
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
     except ModelError:
         raise
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
@@ -213,13 +238,14 @@ def _tokenizer(folder: Path, source: ModelSource) -> Any:
 
 
 def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
+    """What `PeftModel.from_pretrained` does, but with the names that are missing or too many as its result."""
+    config.inference_mode = True
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Found missing adapter keys")  # asked for below, with the unexpected ones
             warnings.filterwarnings(
                 "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
             )  # PEFT reads it
-            adapted = PeftModel.from_pretrained(model, str(folder), config=config, torch_device="cpu")
+            adapted = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)(model, config)
             loaded = adapted.load_adapter(str(folder), "default", torch_device="cpu")
     except KeyError as error:
         raise ModelError(f'"{folder}" does not fit the base model: {WEIGHTS_FILE} lacks {error}') from error
@@ -231,13 +257,13 @@ def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
     for name, parameter in adapted.named_parameters():
         if "lora_" in name and not torch.isfinite(parameter).all():
             raise ModelError(f'"{folder}": {name} holds numbers that are not finite')
-    return adapted.eval()
+    return adapted.requires_grad_(False).eval()
 
 
 def _reasons(error: Exception) -> str:
-    """torch lists sizes that differ in the lines after the first; three of them say enough."""
-    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
-    return " ".join(lines[1:4] if len(lines) > 1 and "size mismatch" in lines[1] else lines[:1])[:600]
+    """torch lists the sizes that differ, a line each, after the first line."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return _listed([line for line in lines if line.startswith("size mismatch")]) or first_line(error)
 
 
 def _listed(names: list[str]) -> str:

@@ -1,5 +1,7 @@
 """A base model with its weights and tokenizer, frozen."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,22 +29,34 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
     Raises:
         ModelError: weights or tokenizer are missing, broken, or of an unknown architecture.
     """
-    logging.disable_progress_bar()  # its bars would break ours
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            source.location,
-            revision=source.revision,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        with no_progress_bars():
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source.location,
+                revision=source.revision,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
         tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
     _check_weights(source, model, found)
     model.requires_grad_(False).eval().to(device)
     return BaseModel(source, model, tokenizer, sum(p.numel() for p in model.parameters()))
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Without the bars of transformers, which would break ours; afterwards as before."""
+    were_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_shown:
+            logging.enable_progress_bar()
 
 
 def _check_weights(source: ModelSource, model: PreTrainedModel, found: dict[str, Any]) -> None:

@@ -13,24 +13,61 @@ from loralaw.errors import InputError, StorageError
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, sync it, rename it, sync the folder.
 
+    A link is written through. A device or a pipe is written into: it is no file that could be replaced. Characters that
+    UTF-8 has not (names of files may hold bytes that are no text) become "?".
+
     Raises:
+        InputError: the path is a folder, or none that a file could have.
         StorageError: the disk refused (full, read-only); an older version of the file is left as it was.
     """
-    if not path.name or path.is_dir():
-        raise InputError(f"{path} is a folder: name a file in it")
+    check_place(path)
+    try:
+        if _is_stream(path):
+            with path.open("w", encoding="utf-8", errors="replace") as stream:
+                stream.write(text)
+        else:
+            _replace(Path(os.path.realpath(path)), text)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Refuse a path that cannot be written to, before the work whose result is to go there. Nothing is made.
+
+    Raises:
+        InputError: the path is a folder, or none that a file could have.
+        StorageError: it may not be written to.
+    """
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file in it")
+        with suppress(FileNotFoundError):
+            path.stat()  # what says whether the name is too long, or a parent is a file
+        parents = Path(os.path.realpath(path)).parents
+        place = path if _is_stream(path) else next(folder for folder in parents if folder.exists())
+        if not os.access(place, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def _is_stream(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="replace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
-    except OSError as error:
+    finally:
         with suppress(OSError):  # the place itself may be what is wrong
             temporary.unlink(missing_ok=True)
-        raise storage_error(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,13 +96,18 @@ def sync_files(folder: Path) -> None:
 
 
 _NOT_A_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that you may write to"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
+}
 
 
 def storage_error(path: Path, error: OSError) -> StorageError | InputError:
     """The refusal of the disk as one message that says what is safe and what to do."""
     if error.errno in _NOT_A_PLACE:
         return InputError(f"{path} is not a place to write to ({error.strerror}): name a file in a folder that exists")
+    remedy = _REMEDIES.get(error.errno or 0, "choose another place")
     return StorageError(
-        f"{path} cannot be written: {error.strerror or error}. What was finished before is safe; free some space or "
-        "choose another place, then run the same command again"
+        f"{path} cannot be written: {error.strerror or error}. What was finished before is safe; {remedy}, then run "
+        "the same command again"
     )

@@ -98,14 +98,16 @@ def _read(
 
 
 def _read_table(path: Path) -> pl.DataFrame:
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # polars takes no path that is not UTF-8
+    if not content or content.isspace():
+        raise DataError(f"{path} is empty: give a file with at least one row of text")
     match path.suffix.lower():
         case ".jsonl":
-            content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
             return pl.read_ndjson(content, infer_schema_length=None)
         case ".csv":
-            return pl.read_csv(path, infer_schema=False)
+            return pl.read_csv(content, infer_schema=False)
         case _:
-            return pl.read_parquet(path)
+            return pl.read_parquet(content)
 
 
 def _columns(path: Path, table: pl.DataFrame, task: TaskSpec, remedy: str) -> tuple[str | None, str]:
