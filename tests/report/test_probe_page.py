@@ -80,12 +80,12 @@ def test_estimators_that_were_asked_for_are_shown_and_others_are_not(tmp_path: P
     probe = synthetic_probe(llama_layers(1))
     for layer in probe["layers"]:
         del layer["jsd_nats"]
-        layer |= {"vclub_nats": 1.0, "vclub_stderr_nats": 0.5, "of_tomorrow_nats": 2.0}
+        layer |= {"gaussian_noise_nats": 1.0, "gaussian_noise_stderr_nats": 0.5, "of_tomorrow_nats": 2.0}
     page = page_of(tmp_path, probe)
 
     assert list(figures_of(page)["maps"]) == [
         "miub_nats",
-        "vclub_nats",
+        "gaussian_noise_nats",
         "norm_ratio",
         "cosine",
         "effective_rank",
@@ -180,6 +180,42 @@ def test_what_is_no_probe_is_refused_and_a_full_disk_is_told(tmp_path: Path) -> 
         write_heat_map({"layers": [], "means": {}}, tmp_path / "probe.html")
     with pytest.raises(LoralawError):
         write_heat_map(synthetic_probe(llama_layers(1)), tmp_path)  # a folder
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["miub_nats", "miub_stderr_nats", "of_tomorrow_nats", "n_tokens"])
+def test_values_that_are_no_number_are_refused(name: str, tmp_path: Path) -> None:
+    for value in ("x", [1.0], {}, 10**400):
+        probe = synthetic_probe(llama_layers(1))
+        probe["layers"][0][name] = value
+        with pytest.raises(InputError, match=rf"{name} of model\.layers\.0\.self_attn\.q_proj is .*, no number"):
+            page_of(tmp_path, probe)
+    with pytest.raises(InputError, match="miub_nats of the means is 'x', no number"):
+        page_of(tmp_path, synthetic_probe(llama_layers(1)) | {"means": {"miub_nats": "x"}})
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, -math.inf])
+def test_a_count_that_is_absent_is_said(value: float | None, tmp_path: Path) -> None:
+    probe = synthetic_probe(llama_layers(1))
+    probe["layers"][0]["n_tokens"] = value
+    assert "model.layers.0.self_attn.q_proj – 0.0" in text_of(page_of(tmp_path, probe)).replace(". ", ".")
+
+
+def test_a_column_that_one_layer_lacks_is_absent_there(tmp_path: Path) -> None:
+    probe = synthetic_probe(llama_layers(2))
+    del probe["layers"][3]["cosine"]
+    (trace,) = figures_of(page_of(tmp_path, probe))["maps"]["cosine"]["data"]
+    assert [z is None for row in trace["z"] for z in row] == [i == 3 for i in range(14)]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"layers": None}, {"layers": {"a": 1}}, {"layers": "ab"}, {"layers": [5]}, {"layers": [{"miub_nats": 1.0}]},
+     {"means": []}, {"skipped": ["a"]}, {"n_tokens": None}, {"n_sequences": "8"}, {"estimators": 5}, {"versions": "1"}],
+)  # fmt: skip
+def test_parts_of_another_kind_are_refused(wrong: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not the result of a probe: .*loralaw probe --json"):
+        write_heat_map(synthetic_probe(llama_layers(1)) | wrong, tmp_path / "probe.html")
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import polars as pl
 
+from loralaw.report.layer_measures import stderr_name
 from loralaw.report.wording import duration, significant, size, whole
 
 CONFIGURATION = ["base_model", "method", "rank", "n_train_examples", "template"]
@@ -30,9 +31,6 @@ COLUMNS: list[tuple[str, str, str]] = [
     ("train_seconds", "Training", "seconds"),
 ]
 """Column, heading, kind. A column without any value is not shown."""
-
-_STDERR = {"miub_nats": "miub_stderr_nats"}
-"""Columns of standard errors that are not called `<column>_stderr`."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def _table_cell(row: dict[str, Any], name: str, kind: str) -> TableCell:
     if kind == "text":
         return TableCell("" if value is None else str(value), "" if value is None else str(value), False)
     text = {"whole": whole, "number": significant, "seconds": duration}[kind](value)
-    error = row.get(_STDERR.get(name, f"{name}_stderr"))
+    error = row.get(stderr_name(name))
     if error is not None and value is not None:
         text += f" ± {significant(error, 2)}"
     return TableCell(text, "" if value is None else f"{value:.6g}" if kind != "whole" else str(value), True)

@@ -27,9 +27,9 @@ class LayerMeasure:
         return f"{label} ({self.unit})" if self.unit else label
 
     @property
-    def stderr(self) -> str:
-        """The key of its standard error: `miub_stderr_nats` for `miub_nats`; measures without a unit have none."""
-        return f"{self.name.removesuffix('_nats')}_stderr_nats"
+    def stderr_name(self) -> str:
+        """The key of its standard error, where it has one."""
+        return stderr_name(self.name)
 
 
 # z is what the frozen layer gives, u what the adapter adds to it.
@@ -79,13 +79,6 @@ LAYER_MEASURES: dict[str, LayerMeasure] = {
             "The information between all of z and u plus a fixed share of noise, if they were jointly Gaussian.",
         ),
         LayerMeasure(
-            "vclub_nats",
-            "learned contrastive bound",
-            "nats",
-            "A bound on the information of z and u that holds as far as a small network, trained for it, knows how u "
-            "depends on z.",
-        ),
-        LayerMeasure(
             "norm_ratio",
             "norm ratio ‖u‖/‖z‖",
             "",
@@ -107,6 +100,11 @@ LAYER_MEASURES: dict[str, LayerMeasure] = {
         ),
     )
 }
+
+
+def stderr_name(name: str) -> str:
+    """`miub_stderr_nats` for `miub_nats`, `accuracy_stderr` for `accuracy`: the unit stays at the end."""
+    return f"{name.removesuffix('_nats')}_stderr_nats" if name.endswith("_nats") else f"{name}_stderr"
 
 
 def measures_in(names: Iterable[str]) -> list[LayerMeasure]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ from loralaw.report.wording import ABSENT, counted, significant, whole
 from loralaw.store import write_text
 
 NEEDED = ("adapter", "n_tokens", "n_sequences", "layers", "means", "skipped")
+_KINDS: dict[str, Any] = {
+    "n_tokens": Integral,
+    "n_sequences": Integral,
+    "layers": list | tuple,
+    "means": Mapping,
+    "skipped": Mapping,
+    "estimators": list | tuple | None,
+    "versions": Mapping | None,
+}
 
 
 @dataclass(frozen=True)
@@ -44,14 +54,7 @@ def write_heat_map(probe: Mapping[str, Any], path: Path) -> Path:
         InputError: not the numbers of a probe.
         StorageError: the disk refused; an older file is left as it was.
     """
-    if not isinstance(probe, Mapping):
-        raise InputError(f"this is a {type(probe).__name__}: give the as_dict() of what loralaw.probe returns")
-    missing = [name for name in NEEDED if name not in probe]
-    if missing:
-        raise InputError(
-            f"this is not the result of a probe: it lacks {', '.join(missing)}. Give the as_dict() of what "
-            "loralaw.probe returns, or the file that loralaw probe --json writes"
-        )
+    _check(probe)
     write_text(Path(path), render(probe))
     return Path(path)
 
@@ -60,7 +63,7 @@ def render(probe: Mapping[str, Any]) -> str:
     """The page as text."""
     layers: list[Mapping[str, Any]] = list(probe["layers"])
     grid = layer_grid(str(layer["layer"]) for layer in layers)
-    measures = measures_in(name for layer in layers for name in layer)
+    measures = measures_in(str(name) for layer in layers for name in layer)
     maps = {m.name: figure for m in measures if (figure := _map(grid, layers, m)) is not None}
     return render_page(
         "probe.html.j2",
@@ -80,6 +83,27 @@ def render(probe: Mapping[str, Any]) -> str:
     )
 
 
+def _check(probe: Any) -> None:
+    """Refuse what has not the form of a probe's result; each number is checked where it is read."""
+    if not isinstance(probe, Mapping):
+        raise _no_probe(f"it is a {type(probe).__name__}")
+    if missing := [name for name in NEEDED if name not in probe]:
+        raise _no_probe(f"it lacks {', '.join(missing)}")
+    for name, kind in _KINDS.items():
+        if not isinstance(probe.get(name), kind):
+            raise _no_probe(f"its {name} is of the type {type(probe.get(name)).__name__}")
+    for layer in probe["layers"]:
+        if not isinstance(layer, Mapping) or "layer" not in layer:
+            raise _no_probe("one of its layers has no name")
+
+
+def _no_probe(why: str) -> InputError:
+    return InputError(
+        f"this is not the result of a probe: {why}. Give the as_dict() of what loralaw.probe returns, or the file that "
+        "loralaw probe --json writes"
+    )
+
+
 def _subtitle(probe: Mapping[str, Any]) -> str:
     """`on meta-llama/Llama-3.2-1B · 112 adapted layers · 8,192 tokens of 64 rows`."""
     text = f"{counted(int(probe['n_tokens']), 'token')} of {counted(int(probe['n_sequences']), 'row')}"
@@ -92,7 +116,7 @@ def _lead(probe: Mapping[str, Any], layers: list[Mapping[str, Any]], measures: l
     for measure in measures:
         if (mean := _number(probe["means"], measure.name)) is None:
             continue
-        error = _plus_minus(_number(probe["means"], measure.stderr))
+        error = _plus_minus(_number(probe["means"], measure.stderr_name))
         said = f"{measure.label}: {significant(mean)}{error} {measure.unit}".rstrip()
         said = _capital(f"{said}, mean over {counted(len(layers), 'layer')}.")
         values = [(v, str(layer["layer"])) for layer in layers if (v := _number(layer, measure.name)) is not None]
@@ -116,18 +140,21 @@ def _mean_row(means: Mapping[str, Any], layers: list[Mapping[str, Any]], measure
     return MeanRow(
         title=measure.title,
         mean=significant(_number(means, measure.name)),
-        stderr=significant(_number(means, measure.stderr), 2),
+        stderr=significant(_number(means, measure.stderr_name), 2),
         low=significant(min(values, default=None)),
         high=significant(max(values, default=None)),
     )
 
 
 def _table_row(layer: Mapping[str, Any], measures: list[LayerMeasure]) -> tuple[str, list[TableCell]]:
-    n_tokens = layer.get("n_tokens")
-    cells = [TableCell(whole(n_tokens), "" if n_tokens is None else str(n_tokens), True)]
+    n_tokens = _number(layer, "n_tokens")
+    count = None if n_tokens is None or math.isinf(n_tokens) else round(n_tokens)
+    cells = [TableCell(whole(count), "" if count is None else str(count), True)]
     for measure in measures:
         value = _number(layer, measure.name)
-        text = f"{significant(value)}{_plus_minus(_number(layer, measure.stderr))}" if value is not None else ABSENT
+        text = (
+            f"{significant(value)}{_plus_minus(_number(layer, measure.stderr_name))}" if value is not None else ABSENT
+        )
         cells.append(TableCell(text, "" if value is None else f"{value:.6g}".replace("inf", "Infinity"), True))
     return str(layer["layer"]), cells
 
@@ -141,7 +168,11 @@ def _made_with(probe: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _number(row: Mapping[str, Any], name: str) -> float | None:
     """A value of a row; nan is as absent as None."""
     value = row.get(name)
-    return None if value is None or math.isnan(value) else float(value)
+    try:
+        number = math.nan if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _no_probe(f"{name} of {row.get('layer', 'the means')} is {value!r:.60}, no number") from None
+    return None if math.isnan(number) else number
 
 
 def _plus_minus(error: float | None) -> str:
