@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from tokenizers.models import BPE
 from torch.utils.data import DataLoader
 from transformers import (
     AutoModelForCausalLM,
@@ -24,6 +25,7 @@ from transformers import (
 import loralaw
 from loralaw.errors import InputError
 from loralaw.miub import MiubCallback
+from loralaw.models import find_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -206,6 +208,57 @@ def test_a_resumed_training_goes_on_with_its_history(tiny_model: Path, tmp_path:
     assert steps(resumed) == [2, 4, 6], "a training from the start must not keep the history of the one before"
 
 
+def test_two_callbacks_keep_their_numbers_apart(tmp_path: Path) -> None:
+    folder = Path(find_model("micro-0.4m").location)
+    saving = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
+
+    def two() -> list[MiubCallback]:
+        return [MiubCallback(PROBED, every=2), MiubCallback(PROBED[:3], every=3, name="heldout")]
+
+    whole, reporter = two(), Reporter()
+    trainer_of(adapted(folder), [reporter, *whole], tmp_path, **saving).train()
+    assert [steps(callback) for callback in whole] == [[2, 4, 6], [3, 6]]
+    for callback, prefix in zip(whole, ("", "heldout_"), strict=True):
+        reported = [(step, logs) for step, logs in reporter.logged if f"{prefix}miub_nats" in logs]
+        assert [{"step": step, **logs} for step, logs in reported] == [
+            {"step": entry["step"], "epoch": entry["step"] / 8}
+            | {prefix + name: value for name, value in entry.items() if name != "step"}
+            for entry in callback.history
+        ]
+    at_the_end = [callback.history[-1]["miub_nats"] for callback in whole]
+    assert at_the_end[0] != at_the_end[1]
+
+    resumed = two()
+    trainer_of(adapted(folder), resumed, tmp_path, **saving).train(str(tmp_path / "checkpoint-3"))
+    for before, after in zip(whole, resumed, strict=True):
+        assert steps(after) == steps(before)
+        assert after.history[0] == before.history[0]
+        assert set(after.history[-1]) == set(before.history[-1])
+
+
+def test_callbacks_of_one_name_are_refused(tiny_model: Path, tmp_path: Path) -> None:
+    one = MiubCallback(PROBED, name="heldout")
+    for other in (one, MiubCallback(PROBED[:3], name="heldout", estimators=["jsd"])):
+        started = Started()
+        with pytest.raises(InputError, match='have name="heldout"'):
+            trainer_of(adapted(tiny_model), [one, other, started], tmp_path).train()
+        assert started.steps == 0
+
+
+def test_another_training_has_tokens_of_its_own(tiny_model: Path, tmp_path: Path) -> None:
+    """By its own tokenizer and the limits of its own model, also where the texts can be read only once."""
+    texts = ["the cat sat on the mat", "it was the best of times"]
+    callback = MiubCallback(iter(texts), every=5)
+    for side in ("with its own", "with letters for tokens"):
+        tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+        if side == "with letters for tokens":
+            tokenizer.backend_tokenizer.model = BPE(tokenizer.get_vocab(), merges=[])
+        model = adapted(tiny_model)
+        trainer_of(model, [callback], tmp_path, processing_class=tokenizer).train()
+        assert callback.layers == loralaw.probe(model, texts, tokenizer=tokenizer).layers
+    assert callback.layers[0]["n_tokens"] == sum(map(len, texts))
+
+
 def test_settled_is_what_its_definition_says(monkeypatch: pytest.MonkeyPatch) -> None:
     """Called by hand, without a Trainer; the numbers are written down here."""
     values = iter([7.0, 0.5, 0.51, 0.8, 0.79, math.nan, 0.79, 0.80, 0.795, 0.9])
@@ -278,10 +331,16 @@ def test_what_cannot_be_measured_is_said_before_the_first_step(tiny_model: Path,
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"every": 0}, "every=0"),
+        *(({"every": every}, f"every={every!r}: give a whole number") for every in (0, 1.5, "3", True, None, math.nan)),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"max_length": "8"}, "max_length='8'"),
+        ({"name": 3}, "name=3"),
+        ({"name": None}, "name=None"),
         ({"estimators": ()}, "estimators"),
         ({"estimators": ("chanel",)}, "chanel"),
         ({"patience": 0, "min_delta": 0.1}, "patience=0"),
+        ({"patience": 1.5, "min_delta": 0.1}, "patience=1.5"),
+        ({"patience": 3, "min_delta": "0.1"}, "min_delta='0.1'"),
         ({"patience": 3}, "min_delta=0.0"),
         ({"patience": 3, "min_delta": -1.0}, "min_delta=-1.0"),
         ({"patience": 3, "min_delta": math.nan}, "min_delta=nan"),

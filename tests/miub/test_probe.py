@@ -11,7 +11,15 @@ from typing import Any
 import datasets
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
+from peft import (
+    AdaLoraConfig,
+    LoHaConfig,
+    LoraConfig,
+    PeftModel,
+    XLoraConfig,
+    get_peft_model,
+    inject_adapter_in_model,
+)
 from peft.tuners.lora.aqlm import AqlmLoraLinear
 from peft.tuners.lora.layer import LoraLayer, LoraVariant
 from torch import Tensor, nn
@@ -354,6 +362,21 @@ def test_which_vectors_count_by_shape(seen: list[Seen]) -> None:
     assert [row["n_tokens"] for row in again.layers if row["layer"] == "experts.2"] == [2]
 
 
+def test_what_is_the_same_for_every_row_counts_for_each(seen: list[Seen]) -> None:
+    """GPT-2 embeds its positions once for all rows; the value must not depend on how rows are dealt into batches."""
+    model = lora(gpt2(), target_modules=["wpe", "c_attn"], fan_in_fan_out=True)
+    rows = [{"input_ids": ids[mask.bool()]} for ids, mask in zip(*batch(3, 9, 5, 9, 2).values(), strict=True)]
+    results = [probe(model, rows, batch_size=size) for size in (1, 2, 5, 8)]
+    for result in results[1:]:
+        for row, alone in zip(result.layers, results[0].layers, strict=True):
+            assert row["layer"] == alone["layer"]
+            for name in ("n_tokens", "miub_nats", "miub_stderr_nats", "jsd_nats", "norm_ratio", "cosine"):
+                assert row[name] == pytest.approx(alone[name], rel=1e-6), (row["layer"], name)
+    position, sequence = seen[-1].features["transformer.wpe"][0], seen[-1].features["transformer.wpe"][2]
+    assert sequence.tolist() == [0] * 3 + [1] * 9 + [2] * 5 + [3] * 9 + [4] * 2
+    assert torch.equal(position[:3], position[3:6])
+
+
 def test_every_form_of_data_gives_the_same(tiny_model: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     model = lora(LlamaForCausalLM.from_pretrained(tiny_model), target_modules="all-linear").float()
@@ -376,7 +399,10 @@ def test_every_form_of_data_gives_the_same(tiny_model: Path) -> None:
         "dataset": frame,
         "torch dataset": frame.with_format("torch"),
         "rows with padding": left,
+        "narrow numbers": [{"input_ids": torch.tensor(row, dtype=torch.int16)} for row in ids],
+        "a mask of None": [{"input_ids": row, "attention_mask": None, "token_type_ids": None} for row in ids],
         "one batch": padded,
+        "one batch of narrow numbers": {**padded, "input_ids": padded["input_ids"].to(torch.int16)},
         "one batch with labels": {**padded, "labels": padded["input_ids"]},
         "batches": torch.utils.data.DataLoader(
             [{name: value[i] for name, value in padded.items()} for i in range(len(ids))], batch_size=3
@@ -503,6 +529,8 @@ def test_a_mask_that_is_a_list_is_not_lost() -> None:
 
 
 def test_tokens_that_the_model_does_not_know_are_refused() -> None:
+    with pytest.raises(InputError, match="hold the token -1: "):
+        probe(MODELS["llama"](), [{"input_ids": [1, 2, 3]}, {"input_ids": [1, -1]}])
     with pytest.raises(InputError, match=f"hold the token {VOCABULARY}, the model's embedding has {VOCABULARY}"):
         probe(MODELS["llama"](), [{"input_ids": [1, 2, VOCABULARY]}])
 
@@ -593,12 +621,37 @@ def activated() -> nn.Module:
     return lora(llama(), target_modules=["q_proj"], alora_invocation_tokens=[3], task_type="CAUSAL_LM")
 
 
+def x_lora(folder: Path) -> nn.Module:
+    for name in "01":
+        get_peft_model(llama(), LoraConfig(r=3, target_modules=["q_proj"], task_type="CAUSAL_LM")).save_pretrained(
+            folder / name
+        )
+    adapters = {name: str(folder / name) for name in "01"}
+    return get_peft_model(llama(use_cache=False), XLoraConfig(task_type="CAUSAL_LM", hidden_size=16, adapters=adapters))
+
+
+def adaptive() -> nn.Module:
+    return get_peft_model(llama(), AdaLoraConfig(init_r=3, total_step=10, target_modules=["q_proj"]))
+
+
+def on_another_adapter() -> nn.Module:
+    model = get_peft_model(llama(), LoHaConfig(target_modules=["q_proj"]), mixed=True)
+    model.add_adapter("other", LoraConfig(r=3, target_modules=["q_proj"]))
+    model.set_adapter(["default", "other"])
+    return model
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "no adapter": (llama, batch(9), "has no LoRA layer"),
     "merged": (merged, batch(9), r"unmerge_adapter\(\)"),
     "disabled": (disabled, batch(9), r"enable_adapter_layers\(\)"),
     "not finite": (broken, batch(9), "^model.layers.1.mlp.up_proj: .* not a finite number"),
     "a variant of another kind": (activated, batch(9), "ALoraLinearVariant"),
+    "AdaLoRA": (adaptive, batch(9), "SVDLinear is not measured"),
+    "LoRA on another adapter": (on_another_adapter, batch(9), "no frozen layer but another adapter's Linear"),
+    "no model": (lambda: None, batch(9), "the model is a NoneType"),
+    "a folder": (lambda: "some/folder", batch(9), "load_adapted_model"),
+    "no data": (MODELS["llama"], None, "is a NoneType"),
     "one token": (MODELS["llama"], {"input_ids": torch.ones(1, 1, dtype=torch.int64)}, "1 token"),
     "empty": (MODELS["llama"], [], "the dataset is empty"),
     "no token": (MODELS["llama"], [{"input_ids": []}], "no token"),
@@ -607,6 +660,14 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "a number": (MODELS["llama"], 3, "is a int"),
     "texts without a tokenizer": (MODELS["llama"], ["some text"], "tokenizer="),
     "a row that is no text": (MODELS["llama"], ["some text", None], "row 1 .* NoneType"),
+    "rows, then texts": (MODELS["llama"], [{"text": "x"}, "some text"], "row 1 .* a str, not like the first"),
+    "texts, then rows": (MODELS["llama"], ["some text", {"input_ids": [1]}], "row 1 .*'input_ids'.*not like"),
+    "two kinds of rows": (MODELS["llama"], [{"input_ids": [1]}, {"text": "x"}], "row 1 .*'text'.*not like"),
+    "broken text": (MODELS["llama"], ["some text", "\ud800"], "row 1 .* no valid Unicode"),
+    "no text": (MODELS["llama"], [{"text": None}], "row 0 .* NoneType where a text"),
+    "no ids": (MODELS["llama"], [{"input_ids": None}], "row 0 .* no list of numbers"),
+    "truths": (MODELS["llama"], [{"input_ids": torch.ones(3, dtype=torch.bool)}], "row 0 .* torch.bool"),
+    "a batch of truths": (MODELS["llama"], {"input_ids": torch.ones(2, 3, dtype=torch.bool)}, "batch 0 .* torch.bool"),
     "other columns": (MODELS["llama"], [{"sentence": "x"}], "'sentence'"),
     "a dict of splits": (MODELS["llama"], {"train": [], "test": []}, "'train', 'test'"),
     "ragged lists": (MODELS["llama"], [{"input_ids": [[1], [2, 3]]}], "row 0 .* no list of numbers"),
@@ -629,8 +690,9 @@ def test_what_cannot_be_measured_is_said_in_one_sentence(what: str) -> None:
 
 
 def test_other_refusals() -> None:
-    with pytest.raises(InputError, match="batch_size=0"):
-        probe(MODELS["llama"](), batch(9), batch_size=0)
+    for settings in ({"batch_size": 0}, {"batch_size": 1.5}, {"max_length": "8"}, {"max_length": True}):
+        with pytest.raises(InputError, match="give a whole number of at least 1"):
+            probe(MODELS["llama"](), batch(9), **settings)
     with pytest.raises(InputError, match="chanel"):
         probe(MODELS["llama"](), batch(9), estimators=["chanel"])
     t5 = T5ForConditionalGeneration(
@@ -640,6 +702,11 @@ def test_other_refusals() -> None:
     with pytest.raises(InputError, match="an encoder with a decoder"):
         probe(model, batch(9))
     assert len(probe(model.get_encoder(), batch(9)).layers) == 1
+
+
+def test_a_mixture_of_adapters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="X-LoRA is not measured"):
+        probe(x_lora(tmp_path), batch(9, 4))
 
 
 class Attention(nn.Module):

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftMixedModel, PeftModel
+from peft import PeftMixedModel, PeftModel, XLoraModel
 from peft.tuners.lora.layer import Embedding, LoraLayer, MultiheadAttention, ParamWrapper
-from peft.tuners.tuners_utils import BaseTuner
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -57,8 +57,10 @@ def adapted_layers(model: nn.Module) -> tuple[list[AdaptedLayer], dict[str, str]
         The layers that can be measured, in the order of the model's modules, and why the others cannot, by name.
 
     Raises:
-        InputError: there is no such layer, none can be measured, or the adapters are merged or disabled.
+        InputError: there is no such layer, none can be measured, the adapters are merged or disabled, or `model` is no
+            model.
     """
+    _check_model(model)
     layers, skipped = [], {}
     for name, module in base_model_of(model).named_modules():
         if not isinstance(module, LoraLayer):
@@ -79,6 +81,20 @@ def adapted_layers(model: nn.Module) -> tuple[list[AdaptedLayer], dict[str, str]
     return layers, skipped
 
 
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        what = f'the text "{model}"' if isinstance(model, str) else f"a {type(model).__name__}"
+        raise InputError(
+            f"the model is {what}: give a PeftModel, or a torch module that an adapter was injected into. A saved "
+            "adapter is loaded by loralaw.models.load_adapted_model(FOLDER).model, and by `loralaw probe FOLDER`"
+        )
+    if any(isinstance(module, XLoraModel) for module in model.modules()):
+        raise InputError(
+            "X-LoRA is not measured: it mixes its adapters anew for every token and runs the model twice to do so: "
+            "give the base model with one of the adapters"
+        )
+
+
 def _check_switched_on(name: str, module: LoraLayer) -> None:
     if module.merged:
         raise InputError(
@@ -97,6 +113,11 @@ def _why_not(module: LoraLayer, adapters: tuple[str, ...]) -> str | None:
         return "none of its adapters is active: see model.set_adapter"
     if isinstance(module, MultiheadAttention | ParamWrapper):
         return f"LoRA changes the weights of this {type(module.get_base_layer()).__name__}; its output is never apart"
+    if isinstance(module.base_layer, BaseTunerLayer):
+        return f"what it adapts is no frozen layer but another adapter's {type(module.base_layer).__name__}"
+    factors = [part[a] for part in (module.lora_A, module.lora_B) for a in adapters if a in part]
+    if not all(isinstance(factor, nn.Linear | _ConvNd) for factor in factors):  # AdaLoRA, parallel layers
+        return f"{type(module).__name__} is not measured: its adapter is not the product of two plain layers"
     # Plain LoRA has no variant. DoRA and a row scale are known by what they add to the layer.
     rescaled = [a for a in adapters if a in getattr(module, "lora_row_scale", {})]
     magnitudes = [a for a in adapters if a in module.lora_magnitude_vector]

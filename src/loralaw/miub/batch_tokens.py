@@ -31,16 +31,20 @@ class BatchTokens:
 
         Args:
             features: tensors of one shape, features last. By that shape: (rows, length, d) and (rows · length, d) are
-                the positions of the batch, and padding is left out; (rows, d) is one vector a sequence (a pooler);
+                the positions of the batch, and padding is left out; (1, length, d) is the same for every row, and
+                counts for each (GPT-2's position embedding); (rows, d) is one vector a sequence (a pooler);
                 (rows, ..., d) are positions of a row that are not its tokens (a convolution). In any other shape
-                (tokens regrouped by expert, say) every vector counts, padding too, as a sequence of its own.
+                (tokens regrouped by expert, say) every vector counts, padding too, as a sequence of its own. Features
+                with the length before the rows are of such a shape, but cannot be told apart where rows == length.
 
         Returns:
             Each as (tokens, d), and the (tokens,) int64 numbers of their sequences; None if each is its own.
         """
+        rows, length = self.mask.shape
+        if features[0].shape[:-1] == (1, length):
+            features = [each.expand(rows, -1, -1) for each in features]
         leading = tuple(features[0].shape[:-1])
         flat = [each.reshape(-1, each.shape[-1]) for each in features]
-        rows, length = self.mask.shape
         if leading in ((rows, length), (rows * length,)):
             return self._positions(flat)
         if leading[:1] == (rows,):

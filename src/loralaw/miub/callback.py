@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from numbers import Real
 from types import FrameType
 from typing import Any
 
@@ -16,7 +17,7 @@ from transformers.trainer_callback import CallbackHandler
 from loralaw.errors import InputError
 from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of, statistics_named
 from loralaw.miub.probe import probe
-from loralaw.miub.probe_batches import probe_batches
+from loralaw.miub.probe_batches import check_whole_number, items_of, probe_batches
 
 
 class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -37,8 +38,12 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
     It works under autocast and gradient checkpointing. In distributed training every process measures the same batches
     on its own copy of the model; a model that is split between processes (FSDP, ZeRO-3) is not supported.
 
+    One Trainer may have several, each on its own data and under its own `name`. One callback may serve several
+    trainings, one after the other: each begins its history anew.
+
     Args:
-        dataset: what `loralaw.probe` accepts. Prepared once, at the beginning of the first training, and kept.
+        dataset: what `loralaw.probe` accepts. Read once, at the beginning of the first training, and kept; its tokens
+            are made anew at the beginning of each training, by that training's model and tokenizer.
         every: optimizer steps between measurements.
         tokenizer: for texts; else the Trainer's `processing_class`.
         estimators: names of `loralaw.miub.STATISTICS`.
@@ -46,17 +51,20 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         max_length: tokens of a sequence, where the data are not batches already; what is longer is cut.
         patience: stop the training when MIUB has settled (above). None: never.
         min_delta: in nats; needed with `patience`. Absolute, because a relative one has no meaning near 0.
+        name: before the names of what is logged: "heldout" makes "heldout_miub_nats". A resumed training finds its
+            history by it.
 
     Attributes:
         history: one dict a measurement: "step" and the means over layers that `ProbeResult.means` defines ("miub_nats",
-            "miub_stderr_nats", "jsd_nats", "norm_ratio", "cosine", …; nan where the model was not finite). A resumed
-            training goes on with the history of its checkpoint.
+            "miub_stderr_nats", "jsd_nats", "norm_ratio", "cosine", …; nan where the model was not finite), here without
+            `name`. A resumed training goes on with the history of its checkpoint.
         layers: the rows of `ProbeResult.layers` of the last measurement; empty where that was not finite.
         stopped_at: the step at which this callback stopped the training, or None.
 
     Raises:
         InputError: at construction, a setting that cannot be; at the beginning of training, what `loralaw.probe`
-            raises. During training nothing: numbers that are not finite are recorded as nan, with one warning.
+            raises, and two callbacks of one name on the same Trainer. During training nothing: numbers that are not
+            finite are recorded as nan, with one warning.
 
     **Source**: ours.
 
@@ -76,12 +84,15 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         max_length: int = 512,
         patience: int | None = None,
         min_delta: float = 0.0,
+        name: str = "",
     ) -> None:
-        if every < 1:
-            raise InputError(f"every={every}: give the number of steps between measurements, at least 1")
+        for setting, value in (("every", every), ("batch_size", batch_size), ("max_length", max_length)):
+            check_whole_number(setting, value)
+        if not isinstance(name, str):
+            raise InputError(f'name={name!r}: give a text such as "heldout"')
         statistics_named(estimators)  # refuses names that it does not know
         _check_settling(patience, min_delta)
-        self.every, self.patience, self.min_delta = every, patience, min_delta
+        self.every, self.patience, self.min_delta, self.name = every, patience, min_delta, name
         self.estimators = tuple(estimators)
         self.history: list[dict[str, Any]] = []
         self.layers: list[dict[str, Any]] = []
@@ -89,6 +100,7 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self._dataset, self._tokenizer, self._batch_size, self._max_length = dataset, tokenizer, batch_size, max_length
         self._batches: list[dict[str, torch.Tensor]] = []
         self._leading = column_of(self.estimators[0])
+        self._prefix = f"{name}_" if name else ""
         self._columns: list[str] = []
         self._warned = False
 
@@ -96,16 +108,18 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         self, args: Any, state: Any, control: Any, *, model: nn.Module, processing_class: Any = None, **_: Any
     ) -> None:
         """Prepare the batches, probe once, and take up the history of the checkpoint, if there is one."""
-        if not self._batches:
-            tokenizer = processing_class if self._tokenizer is None else self._tokenizer
-            self._batches = probe_batches(self._dataset, model, tokenizer, self._batch_size, self._max_length)
+        self._check_alone()
+        self._dataset = items_of(self._dataset)  # an iterator gives its items only once
+        tokenizer = processing_class if self._tokenizer is None else self._tokenizer
+        self._batches = probe_batches(self._dataset, model, tokenizer, self._batch_size, self._max_length)
         self._columns = list(probe(model, self._batches, estimators=self.estimators).means)
         # The Trainer writes `log_history` into every checkpoint and reads it back. Its own way for the state of
         # callbacks builds them anew from JSON arguments, which a data set is not, and leaves the user's object behind.
+        logged = {self._prefix + column: column for column in self._columns}
         self.history = [
-            {name: entry[name] for name in ("step", *self._columns) if name in entry}
+            {"step": entry["step"], **{column: entry[key] for key, column in logged.items() if key in entry}}
             for entry in state.log_history
-            if self._leading in entry
+            if self._prefix + self._leading in entry
         ]
         self.layers, self.stopped_at, self._warned = [], None, False
 
@@ -132,10 +146,18 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
             return control
         return self._measure(model, args, state, control)
 
+    def _check_alone(self) -> None:
+        others = [each for each in getattr(_calling_handler(), "callbacks", []) if isinstance(each, MiubCallback)]
+        if [each.name for each in others].count(self.name) > 1:
+            raise InputError(
+                f'two MiubCallbacks of this Trainer have name="{self.name}", and their numbers would mix: give each '
+                'a name of its own, such as name="heldout", and add none twice'
+            )
+
     def _measure(self, model: nn.Module, args: Any, state: Any, control: Any) -> Any:
         means = self._means(model, state.global_step)
         self.history.append({"step": state.global_step, **means})
-        logs = {**means, "epoch": state.epoch}
+        logs = {**{self._prefix + column: value for column, value in means.items()}, "epoch": state.epoch}
         state.log_history.append({**logs, "step": state.global_step})  # as Trainer.log does
         # Callbacks are not given the Trainer, and they come after those that report, so that a change of `logs` in our
         # own on_log would be too late. The handler that is calling us knows all of them.
@@ -175,15 +197,14 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
 
 
 def _check_settling(patience: int | None, min_delta: float) -> None:
-    if patience is None and min_delta == 0:
-        return
     if patience is None:
-        raise InputError(f"min_delta={min_delta} without patience does nothing: give patience=3, say")
-    if patience < 1:
-        raise InputError(f"patience={patience}: give the number of small changes that count as settled, at least 1")
-    if not (math.isfinite(min_delta) and min_delta > 0):
+        if min_delta != 0:
+            raise InputError(f"min_delta={min_delta!r} without patience does nothing: give patience=3, say")
+        return
+    check_whole_number("patience", patience)
+    if not (isinstance(min_delta, Real) and math.isfinite(min_delta) and min_delta > 0):
         raise InputError(
-            f"patience={patience} with min_delta={min_delta}: give the largest change in nats that counts as none, "
+            f"patience={patience} with min_delta={min_delta!r}: give the largest change in nats that counts as none, "
             "such as min_delta=0.001"
         )
 

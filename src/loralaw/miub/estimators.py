@@ -1,6 +1,6 @@
 """The estimators by name."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from torch import Tensor
@@ -70,20 +70,20 @@ def estimate(base: Tensor, adapter: Tensor, estimator: str = "channel", sequence
     return streaming.result()
 
 
-def statistics_named(names: Sequence[str]) -> list[type[Statistic]]:
+def statistics_named(names: Collection[str]) -> list[type[Statistic]]:
     """The estimators of these names that can run at every layer, each once.
 
     Raises:
         InputError: no name, an unknown one, or one that must keep all tokens.
     """
-    if not names or isinstance(names, str):
+    if not names or isinstance(names, str) or not isinstance(names, Collection):
         raise InputError(f"estimators is {names!r}: give a list of names out of {', '.join(STATISTICS)}")
     if LearnedBound.name in names:
         raise InputError(
             f'"{LearnedBound.name}" keeps every token of a layer and learns for seconds, so it does not run at every '
             f"layer: use loralaw.miub.estimate for one layer, or choose from {', '.join(STATISTICS)}"
         )
-    return [_named(name, STATISTICS) for name in dict.fromkeys(names)]
+    return list(dict.fromkeys(_named(name, STATISTICS) for name in names))
 
 
 def column_of(estimator: str) -> str:
@@ -96,6 +96,6 @@ def stderr_column_of(estimator: str) -> str:
 
 
 def _named(name: str, known: Mapping[str, type[Kind]]) -> type[Kind]:
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise InputError(f'"{name}" is not an estimator; there are {", ".join(known)}.{did_you_mean(name, known)}')
     return known[name]

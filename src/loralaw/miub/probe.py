@@ -47,9 +47,12 @@ def probe(
         batch_size: sequences of a forward pass, where the data are not batches already.
         max_length: tokens of a sequence, where the data are not batches already; what is longer is cut.
 
+    Returns:
+        One row a layer, the means over layers, and the layers that were not measured with the reason; in nats.
+
     Raises:
-        InputError: no LoRA layer, adapters that are merged or disabled, data that cannot be used, too few tokens, or
-            features that are not finite numbers. What the model's forward raises is passed on.
+        InputError: no model, no LoRA layer, adapters that are merged or disabled, data that cannot be used, too few
+            tokens, or features that are not finite numbers. What the model's forward raises is passed on.
 
     **Cost.** About one forward pass, and O(features) numbers a layer.
     **Source**: ours; what MIUB is meant to be: arXiv 2501.03152.
@@ -65,13 +68,13 @@ def probe(
     >>> len(result.layers), result.means["miub_nats"]  # an untrained adapter carries nothing
     (14, 0.0)
     """
+    layers, skipped = adapted_layers(model)
     if "decoder_input_ids" in forward_parameters(model):
         raise InputError(
             f"{type(base_model_of(model)).__name__} is an encoder with a decoder, whose padding differs: probe one of "
             "the two, such as model.get_encoder()"
         )
     statistics = LayerStatistics(estimators)
-    layers, skipped = adapted_layers(model)
     batches = probe_batches(dataset, model, tokenizer, batch_size, max_length)
     _check_vocabulary(model, batches)
     measured = ProbePass(statistics, " + ".join(dict.fromkeys(name for layer in layers for name in layer.adapters)))
@@ -93,6 +96,12 @@ def _check_vocabulary(model: nn.Module, batches: list[dict[str, Any]]) -> None:
     embedding = getattr(base_model_of(model), "get_input_embeddings", lambda: None)()
     n_known = getattr(embedding, "num_embeddings", None)
     largest = max(int(batch["input_ids"].max()) for batch in batches)
+    smallest = min(int(batch["input_ids"].min()) for batch in batches)
+    if smallest < 0:
+        raise InputError(
+            f"the data hold the token {smallest}: numbers of tokens begin at 0; for padding give 0 there and in the "
+            "attention_mask"
+        )
     if n_known is not None and largest >= n_known:
         raise InputError(
             f"the data hold the token {largest}, the model's embedding has {n_known}: use the base model's own "
