@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from loralaw.errors import InputError
-from loralaw.miub.token_chunk import N_BLOCKS, TokenChunk
+from loralaw.miub.scratch import Scratch
+from loralaw.miub.token_chunk import N_BLOCKS, TokenChunk, block_of, check_features, check_sequence, token_chunks
 
 PerToken = Tensor | tuple[Tensor, Tensor]
 """Of each token a number, (tokens,), or one of z and one of u, (2, tokens); or as many vectors, (1 or 2, tokens, k);
@@ -33,19 +34,11 @@ class BlockSums:
     """
 
     def __init__(self) -> None:
-        self.leading, self._n_features = torch.Size(), 0
+        self.leading, self.n_features, self.n_tokens = torch.Size(), 0, 0
+        """Shape of the cells, and features and tokens seen of each."""
         # Numbers of a token are summed in one operation; here are their names, and how many of them have each.
         self._widths: dict[str, int] = {}
         self._sums: dict[str, Tensor] = {}
-
-    @property
-    def n_tokens(self) -> int:
-        """Tokens seen of each cell."""
-        return int(self._counts()[0].sum()) if self._sums else 0
-
-    @property
-    def n_features(self) -> int:
-        return self._n_features
 
     @property
     def n_numbers(self) -> int:
@@ -56,27 +49,41 @@ class BlockSums:
         """Blocks that have tokens."""
         return int((self._counts()[0] > 0).sum()) if self._sums else 0
 
-    def add(self, chunk: TokenChunk, values: Mapping[str, PerToken]) -> None:
-        """Add a chunk's tokens.
+    def add(
+        self,
+        base: Tensor,
+        adapter: Tensor,
+        sequence: Tensor | None,
+        per_token: Callable[[TokenChunk], Mapping[str, PerToken]],
+        scratch: Scratch,
+    ) -> None:
+        """Add tokens.
 
         Args:
-            chunk: the tokens.
-            values: what is summed, by the same names in every call.
+            base: z, (..., tokens, features), any floating type; the leading dimensions are cells.
+            adapter: u, of the same shape.
+            sequence: (tokens,) int64, the same for every cell; None: every token is a sequence of its own.
+            per_token: what is summed, by the same names in every call.
+            scratch: memory for a few tokens.
 
         Raises:
-            InputError: the chunk's shape is not that of earlier ones.
+            InputError: shapes or types that do not fit each other, or a shape that is not that of earlier tokens.
         """
-        self._take_shape(chunk.leading, chunk.features.shape[-1])
-        numbers = {name: v for name, v in values.items() if isinstance(v, Tensor) and v.dim() < 3}
-        numbers[_COUNT] = torch.ones(chunk.block.shape, dtype=torch.float64, device=chunk.block.device)
-        self._widths = {name: v.shape[0] if v.dim() == 2 else 0 for name, v in numbers.items()}
-        rows = torch.cat([v.double().view(-1, len(chunk.block)) for v in numbers.values()])
-        self._add(chunk, _NUMBERS, rows.new_zeros(len(rows), N_BLOCKS).index_add_(1, chunk.block, rows).T)
-        for name, value in values.items():
-            if isinstance(value, tuple):
-                self._add_products(chunk, name, *value)
-            elif name not in numbers:
-                self._add(chunk, name, _sum(value, chunk.block))
+        check_features(base, adapter)
+        n_tokens, n_features = base.shape[-2:]
+        if sequence is None:  # tokens go round the blocks
+            sequence = torch.arange(self.n_tokens, self.n_tokens + n_tokens)
+        block = block_of(check_sequence(sequence, n_tokens)).to(base.device)
+        self._expect(base.shape[:-2], n_features)
+        self.n_tokens += n_tokens
+        by_cell = (self.leading.numel(), n_tokens, n_features)
+        with torch.inference_mode(False), torch.no_grad():  # what is kept must serve outside of inference mode too
+            cells = zip(base.detach().reshape(by_cell), adapter.detach().reshape(by_cell), strict=True)
+            for cell, (z, u) in enumerate(cells):
+                chunks = token_chunks(z, u, block, scratch)
+                numbers = [self._add_chunk(cell, chunk, per_token(chunk)) for chunk in chunks]
+                if numbers:
+                    self._add(cell, _NUMBERS, _sum_of_numbers(torch.cat(numbers, 1), block))
 
     def merge(self, other: "BlockSums") -> None:
         """Add what another has summed.
@@ -85,17 +92,18 @@ class BlockSums:
             InputError: it was of another shape.
         """
         if other._sums:
-            self._take_shape(other.leading, other._n_features)
+            self._expect(other.leading, other.n_features)
             mine = self._sums or {name: torch.zeros_like(sums) for name, sums in other._sums.items()}
             self._sums = {name: sums + other._sums[name].to(sums.device) for name, sums in mine.items()}
             self._widths = other._widths
+            self.n_tokens += other.n_tokens
 
     @staticmethod
     def side_by_side(parts: Sequence["BlockSums"]) -> "BlockSums":
         """The cells of several sums of one kind and width together: what follows is then done once for all of them."""
         joined = BlockSums()
         joined.leading = torch.Size([sum(part.leading.numel() for part in parts)])
-        joined._n_features, joined._widths = parts[0]._n_features, parts[0]._widths
+        joined.n_features, joined._widths = parts[0].n_features, parts[0]._widths
         joined._sums = {name: torch.cat([part._sums[name] for part in parts]) for name in parts[0]._sums}
         return joined
 
@@ -139,27 +147,40 @@ class BlockSums:
         }
         return numbers | {name: sums for name, sums in self._sums.items() if name != _NUMBERS}
 
-    def _add(self, chunk: TokenChunk, name: str, sums: Tensor) -> None:
-        self._sums_of(chunk, name, sums.shape)[chunk.cell] += sums
+    def _add_chunk(self, cell: int, chunk: TokenChunk, values: Mapping[str, PerToken]) -> Tensor:
+        """Sum vectors and products; give back the numbers of each token, (numbers, tokens)."""
+        numbers = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.dim() < 3}
+        numbers[_COUNT] = chunk.features.new_ones(len(chunk.block))
+        self._widths = {name: value.shape[0] if value.dim() == 2 else 0 for name, value in numbers.items()}
+        for name, value in values.items():
+            if isinstance(value, tuple):
+                self._add_products(cell, name, chunk.block, *value)
+            elif name not in numbers:
+                self._add(cell, name, _sum_of_vectors(value, chunk.block))
+        return torch.cat([value.view(-1, len(chunk.block)) for value in numbers.values()])
 
-    def _add_products(self, chunk: TokenChunk, name: str, one: Tensor, other: Tensor) -> None:
-        sums = self._sums_of(chunk, name, torch.Size([N_BLOCKS, one.shape[1], other.shape[1]]))[chunk.cell]
-        for number in set(chunk.block.tolist()):
-            here = chunk.block == number
+    def _add(self, cell: int, name: str, sums: Tensor) -> None:
+        self._sums_of(name, sums.shape, sums.device)[cell] += sums
+
+    def _add_products(self, cell: int, name: str, block: Tensor, one: Tensor, other: Tensor) -> None:
+        shape = torch.Size([N_BLOCKS, one.shape[1], other.shape[1]])
+        sums = self._sums_of(name, shape, block.device)[cell]
+        for number in set(block.tolist()):
+            here = block == number
             sums[number].addmm_(one[here].double().T, other[here].double())
 
-    def _sums_of(self, chunk: TokenChunk, name: str, shape: torch.Size) -> Tensor:
+    def _sums_of(self, name: str, shape: torch.Size, device: torch.device) -> Tensor:
         if name not in self._sums:
-            device = chunk.features.device
-            self._sums[name] = torch.zeros(chunk.leading.numel(), *shape, dtype=torch.float64, device=device)
+            self._sums[name] = torch.zeros(self.leading.numel(), *shape, dtype=torch.float64, device=device)
         return self._sums[name]
 
-    def _take_shape(self, leading: torch.Size, n_features: int) -> None:
+    def _expect(self, leading: torch.Size, n_features: int) -> None:
+        """The first tokens say the shape, later ones must have it."""
         if not self._sums:
-            self.leading, self._n_features = leading, n_features
-        elif (leading, n_features) != (self.leading, self._n_features):
+            self.leading, self.n_features = leading, n_features
+        elif (leading, n_features) != (self.leading, self.n_features):
             raise InputError(
-                f"earlier tokens had {self._n_features} features and the leading shape {tuple(self.leading)}, these "
+                f"earlier tokens had {self.n_features} features and the leading shape {tuple(self.leading)}, these "
                 f"have {n_features} and {tuple(leading)}: measure and merge each layer by itself"
             )
 
@@ -179,8 +200,13 @@ def _like(numbers: Tensor, other: Tensor) -> Tensor:
     return numbers.view(-1, *[1] * (other.dim() - 1))
 
 
-def _sum(vectors: Tensor, block: Tensor) -> Tensor:
-    """(sides, tokens, k) -> (N_BLOCKS, sides, k)."""
+def _sum_of_numbers(numbers: Tensor, block: Tensor) -> Tensor:
+    """(numbers, tokens) -> (N_BLOCKS, numbers), float64."""
+    return numbers.new_zeros(len(numbers), N_BLOCKS, dtype=torch.float64).index_add_(1, block, numbers.double()).T
+
+
+def _sum_of_vectors(vectors: Tensor, block: Tensor) -> Tensor:
+    """(sides, tokens, k) -> (N_BLOCKS, sides, k), float64."""
     sides = len(vectors)
     blocks = torch.cat([block + side * N_BLOCKS for side in range(sides)])  # u's come after z's: one operation
     sums = vectors.new_zeros(sides * N_BLOCKS, vectors.shape[2]).index_add_(0, blocks, vectors.flatten(0, 1))

@@ -27,9 +27,9 @@ class Cosine(Statistic):
     name = "cosine"
 
     def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        # Norms before the product: of very large or very small features the product alone would leave the type's range.
         base, adapter = chunk.norm.clamp_min(torch.finfo(chunk.norm.dtype).tiny)
-        return {"cosine": torch.div(chunk.base, base[:, None], out=chunk.work[0]).mul_(chunk.adapter).sum(-1) / adapter}
+        product = torch.mul(chunk.base, chunk.adapter, out=chunk.work[0]).sum(-1)
+        return {"cosine": product / base / adapter}  # one after the other: ‖z‖‖u‖ may leave the type's range
 
     def value_of(self, mean: Means) -> Tensor:
         return mean["cosine"].clamp(-1.0, 1.0)

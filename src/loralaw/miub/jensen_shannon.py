@@ -59,12 +59,14 @@ class StandardisedJensenShannon(JensenShannon):
 
 
 def _divergence(channel: TokenChannel, work: Tensor) -> Tensor:
-    """JSD of each token, (tokens,): mean of the two divergences from uniform, less that of the mixture."""
+    """JSD of each token, (tokens,): the mean of the two divergences from uniform, less that of the mixture."""
     p, q = channel.probability
-    smallest = torch.finfo(p.dtype).tiny  # 0·log 0 = 0
-    density = torch.add(p, smallest, out=work[0]).add_(q).mul_(p.shape[-1] / 2)
-    mixture = torch.log(density, out=work[1]).mul_(density).mean(-1)
-    return channel.divergence.mean(0) - mixture
+    mixture, density = work
+    torch.lerp(p, q, 0.5, out=mixture)
+    smallest = p.new_full((), torch.finfo(p.dtype).tiny)  # 0·log 0 = 0
+    torch.add(smallest, mixture, alpha=p.shape[-1], out=density)
+    of_mixture: Tensor = density.log_().mul_(mixture).sum(-1)
+    return channel.divergence.mean(0) - of_mixture
 
 
 def _standardised(features: Tensor) -> Tensor:

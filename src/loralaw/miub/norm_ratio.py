@@ -27,7 +27,7 @@ class NormRatio(Statistic):
     name = "norm_ratio"
 
     def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        return {"squares": chunk.norm.double().square()}  # the squares of float32 norms do not overflow
+        return {"squares": chunk.norm.double().square()}  # float32 squares of norms would overflow
 
     def value_of(self, mean: Means) -> Tensor:
         base, adapter = mean["squares"].unbind(1)

@@ -4,14 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from loralaw.errors import InputError
 from loralaw.miub.block_sums import BlockSums, Means, PerToken, stderr_of
 from loralaw.miub.estimator import Estimate
 from loralaw.miub.scratch import Scratch
-from loralaw.miub.token_chunk import TokenChunk, check_features, token_chunks
+from loralaw.miub.token_chunk import TokenChunk, check_features
 
 
 class Statistic(ABC):
@@ -58,9 +57,7 @@ class Statistic(ABC):
         check_features(base, adapter)
         if self.is_too_wide(base.shape[-1]):
             raise InputError(self.why_not(base.shape[-1], 0))
-        with torch.inference_mode(False), torch.no_grad():  # what is kept must serve outside of inference mode too
-            for chunk in token_chunks(base, adapter, sequence, self.n_tokens, self._scratch):
-                self._sums.add(chunk, self.per_token(chunk))
+        self._sums.add(base, adapter, sequence, self.per_token, self._scratch)
 
     def merge(self, other: Self) -> None:
         """Add the tokens that another has seen, for instance on another device or in another process.

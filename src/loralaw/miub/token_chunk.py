@@ -15,6 +15,8 @@ N_BLOCKS = 16
 """Sequences are dealt into this many blocks, and sums are kept by block: enough for a standard error with a relative
 error of about 1/√30, without keeping a number for every sequence."""
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 MAX_FEATURES = 1024
 """Widest features of the estimators that keep matrices of features × features."""
 
@@ -35,10 +37,6 @@ class TokenChunk:
     """z and u, (2, tokens, features), float32, or float64 where the features were."""
     block: Tensor
     """(tokens,) int64 below N_BLOCKS."""
-    cell: int
-    """Its number among the cells."""
-    leading: torch.Size
-    """The leading dimensions of the features that it was cut from: the shape of the cells."""
     scratch: Scratch
 
     @property
@@ -68,41 +66,29 @@ class TokenChunk:
         return norm
 
 
-def token_chunks(
-    base: Tensor, adapter: Tensor, sequence: Tensor | None, n_before: int, scratch: Scratch
-) -> Iterator[TokenChunk]:
-    """Cut features into chunks, cell by cell, so that a cell's sums do not depend on the cells beside it.
+def token_chunks(z: Tensor, u: Tensor, block: Tensor, scratch: Scratch) -> Iterator[TokenChunk]:
+    """Cut the features of one cell into chunks; where they are cut does not depend on the cells beside it.
 
     Args:
-        base: z, (..., tokens, features), any floating type; the leading dimensions are cells.
-        adapter: u, of the same shape.
-        sequence: (tokens,) int64, the same for every cell; None: every token is a sequence of its own.
-        n_before: tokens seen in earlier calls, so that tokens without sequences go round the blocks.
+        z: (tokens, features), any floating type.
+        u: of the same shape.
+        block: (tokens,) int64 below N_BLOCKS.
         scratch: the chunks' memory.
-
-    Raises:
-        InputError: shapes or types that do not fit.
     """
-    check_features(base, adapter)
-    n_tokens, n_features = base.shape[-2:]
-    if sequence is None:
-        sequence = torch.arange(n_before, n_before + n_tokens)
-    block = _block_of(check_sequence(sequence, n_tokens)).to(base.device)
-    leading = base.shape[:-2]
-    by_cell = (leading.numel(), n_tokens, n_features)
-    n_at_once = max(1, CHUNK_NUMBERS.get(base.device.type, CHUNK_NUMBERS_ELSEWHERE) // n_features)
-    for cell, (z, u) in enumerate(zip(base.detach().reshape(by_cell), adapter.detach().reshape(by_cell), strict=True)):
-        for start in range(0, n_tokens, n_at_once):
-            part = slice(start, start + n_at_once)
-            yield TokenChunk(_widened(z[part], u[part], scratch), block[part], cell, leading, scratch)
+    n_at_once = max(1, CHUNK_NUMBERS.get(z.device.type, CHUNK_NUMBERS_ELSEWHERE) // z.shape[1])
+    for start in range(0, len(z), n_at_once):
+        part = slice(start, start + n_at_once)
+        yield TokenChunk(_widened(z[part], u[part], scratch), block[part], scratch)
 
 
 def check_features(base: Tensor, adapter: Tensor) -> None:
-    """Raise `InputError` unless both are (..., tokens, features) of one shape and a floating type."""
+    """Raise `InputError` unless both are (..., tokens, features) of one shape, dense, and of a type of `FLOATS`."""
     for name, value in (("base", base), ("adapter", adapter)):
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            what = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise InputError(f"{name} is {what}: give a floating-point torch tensor")
+        if not isinstance(value, Tensor) or value.dtype not in FLOATS or value.layout != torch.strided or value.is_meta:
+            what = (
+                f"{value.dtype}, {value.layout}, {value.device}" if isinstance(value, Tensor) else type(value).__name__
+            )
+            raise InputError(f"{name} is {what}: give a dense torch tensor of float16, bfloat16, float32 or float64")
     if base.shape != adapter.shape or base.dim() < 2 or base.shape[-1] == 0:
         raise InputError(
             f"base has shape {tuple(base.shape)} and adapter {tuple(adapter.shape)}: "
@@ -120,7 +106,7 @@ def check_sequence(sequence: Tensor, n_tokens: int) -> Tensor:
     return sequence
 
 
-def _block_of(sequence: Tensor) -> Tensor:
+def block_of(sequence: Tensor) -> Tensor:
     """A block for each sequence number: evenly for consecutive numbers, and for any other regular numbering too.
 
     Fibonacci hashing: the top four bits of the number times 2^64/φ, in wrapping arithmetic.
