@@ -1,6 +1,6 @@
 """What a probe costs beside a forward pass, and what the Trainer callback costs beside the training.
 
-    python benchmarks/probe_cost.py            # some ten minutes on two cores; writes benchmarks/results/probe_cost.md
+    python benchmarks/probe_cost.py            # some fifteen minutes; writes benchmarks/results/probe_cost.md
     python benchmarks/probe_cost.py --quick    # a smoke test, printed only
 
 Everything that is compared is run in turns, so that a machine that slows down slows both sides. A probe is compared
@@ -248,7 +248,7 @@ def main() -> None:
         print(json.dumps(train(which == "with", model_name, int(steps), int(every))))
         return
     torch.set_num_threads(THREADS)
-    forward_rounds, training_rounds = (2, 1) if options.quick else (5, 3)
+    forward_rounds, training_rounds = (2, 1) if options.quick else (7, 5)
     seeds = f"transformers {version('transformers')}, peft {version('peft')}. Tokens and wide models from seed 0."
     text = f"""# What a probe and the callback cost
 

@@ -20,9 +20,9 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MAX_FEATURES = 1024
 """Widest features of the estimators that keep matrices of features × features."""
 
-CHUNK_NUMBERS = {"cpu": 2**18}
-"""Numbers of z in a chunk. On a processor about what its cache holds (measured best near 2^18); elsewhere
-memory alone limits it."""
+CHUNK_NUMBERS = {"cpu": 2**17}
+"""Numbers of z in a chunk. On a processor its cache is the limit, and the memory of a training that is measured on the
+way; elsewhere memory alone."""
 CHUNK_NUMBERS_ELSEWHERE = 2**22
 
 
