@@ -1,5 +1,6 @@
 """`loralaw probe` as a user meets it: a saved adapter and a file of text in, numbers out."""
 
+import errno
 import json
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import loralaw
 from loralaw.cli import main
 from loralaw.models import find_model
+from loralaw.store.atomic import storage_error
 
 # PEFT reads a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -151,6 +153,17 @@ def test_the_files_are_written_before_anything_is_printed(home: Path, monkeypatc
         probed_again(home)
     assert json.loads((home / "b.json").read_text())["n_sequences"] == len(TEXTS)
     assert "[red]a" in (home / "b.html").read_text()
+
+
+def test_the_numbers_are_shown_where_the_disk_refuses(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, _: object) -> None:
+        raise storage_error(path, OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr("loralaw.store.atomic.write_json", full)
+    result = probed_again(home)
+    assert result.returncode == 1
+    assert "MIUB, channel bound" in result.stdout
+    assert "b.json cannot be written: No space left on device" in result.stderr
 
 
 def test_mistakes_are_told_in_a_sentence(home: Path) -> None:

@@ -736,3 +736,15 @@ def test_layers_that_are_not_measured_are_listed_with_the_reason() -> None:
 
     model = lora(Attention(), target_modules=["out"], target_parameters=["mixer.weight"])
     assert "changes the weights of this Bilinear" in probe(model, batch(9, 4)).skipped["mixer"]
+
+
+def test_a_forward_that_asks_for_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = get_peft_model(llama(), LoraConfig(target_modules=["q_proj"])), torch.arange(8).view(2, 4)
+    known, forward = probe(model, {"input_ids": batch}), LlamaForCausalLM.forward
+
+    def with_gradients(self: LlamaForCausalLM, input_ids: Tensor, **inputs: Any) -> Any:
+        with torch.enable_grad():
+            return forward(self, input_ids, **inputs)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", with_gradients)
+    assert probe(model, {"input_ids": batch}).layers == known.layers

@@ -167,6 +167,8 @@ def test_what_does_not_fit_is_an_error(kind: type[Statistic]) -> None:
         measured.update(z, torch.randn(5, 3))
     with pytest.raises(InputError, match="of the same shape"):
         measured.update(torch.randn(4), torch.randn(4))
+    with pytest.raises(InputError, match="base has shape \\(0, 5, 4\\)"):
+        measured.update(torch.randn(0, 5, 4), torch.randn(0, 5, 4))
     with pytest.raises(InputError, match="bfloat16"):
         measured.update(torch.ones(5, 4, dtype=torch.int64), z)
     with pytest.raises(InputError, match="base is list"):
@@ -205,6 +207,11 @@ def test_it_works_in_inference_mode_and_keeps_no_graph(kind: type[Statistic]) ->
         inside = of(kind, z.clone(), u.clone()).result()
     outside = of(kind, z.clone().requires_grad_(), u).result()
     assert inside == outside
+    twice, again = kind(), of(kind, z, u)
+    with torch.inference_mode():
+        twice.merge(again)
+    twice.update(z, u)
+    assert twice.result().value_nats == pytest.approx(inside.value_nats)
 
 
 @pytest.mark.parametrize("kind", [k for k in ALL if k.name != "channel_exact"], ids=lambda kind: kind.name)

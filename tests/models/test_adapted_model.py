@@ -253,6 +253,8 @@ def test_names_that_are_none(folder: Path) -> None:
         load_adapted_model("")
     with pytest.raises(ModelError, match="is not an adapter"):
         load_adapted_model("x" * 5000)
+    with pytest.raises(ModelError, match="is not an embedded model"):
+        load_adapted_model(folder, "x" * 5000)
     for base, said in ((5, "of the type int"), ("", "an empty text")):
         with pytest.raises(ModelError, match=f"the base model is {said}"):
             load_adapted_model(folder, base)

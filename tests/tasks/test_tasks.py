@@ -141,6 +141,7 @@ def test_equal_rows_are_never_in_two_splits(tmp_path: Path) -> None:
     ("name", "content", "columns", "part"),
     [
         ("none.jsonl", None, {}, "no such file"),
+        ("x" * 300 + ".jsonl", None, {}, "no such file"),
         ("x.jsonl", "", {}, "is empty"),
         ("x.jsonl", "\ufeff", {}, "is empty"),
         ("x.csv", "\n \n", {}, "is empty"),

@@ -58,21 +58,23 @@ def probe(
     _check_places(data, json_, html)
     texts = sample(read_texts(data), rows)
     result = _measured(adapter, base, texts, estimator, batch_size, max_length)
-    if json_ is not None:
-        write_json(json_, result.as_dict())
-    if html is not None:
-        from loralaw.report import write_heat_map
-
-        write_heat_map(result.as_dict() | {"command": shlex.join(["loralaw", *sys.argv[1:]])}, html)
     screen = console()
-    for part in _shown(result, data):
-        screen.print(part)
+    try:  # files first: a terminal may be gone; but where a disk refuses, the numbers are still shown
+        if json_ is not None:
+            write_json(json_, result.as_dict())
+        if html is not None:
+            from loralaw.report import write_heat_map
+
+            write_heat_map(result.as_dict() | {"command": shlex.join(["loralaw", *sys.argv[1:]])}, html)
+    finally:
+        for part in _shown(result, data):
+            screen.print(part)
     for path in filter(None, (json_, html)):
         screen.print(str(path), markup=False, soft_wrap=True)
 
 
 def _check_places(data: Path, json_: Path | None, html: Path | None) -> None:
-    """Refuse results that cannot be written, or that would take the place of another file."""
+    """Refuse results that cannot be written, or that would take the place of the data or of each other."""
     from loralaw.store.atomic import check_place
 
     taken = {os.path.realpath(data): "--data"}

@@ -7,7 +7,11 @@ from torch import Tensor
 
 from loralaw.errors import InputError
 from loralaw.miub.scratch import Scratch
-from loralaw.miub.token_chunk import N_BLOCKS, TokenChunk, block_of, check_features, check_sequence, token_chunks
+from loralaw.miub.token_chunk import TokenChunk, check_sequence, token_chunks
+
+N_BLOCKS = 16
+"""Sequences are dealt into this many blocks, and sums are kept by block: enough for a standard error with a relative
+error of about 1/√30, without keeping a number for every sequence."""
 
 PerToken = Tensor | tuple[Tensor, Tensor]
 """Of each token a number, (tokens,), or one of z and one of u, (2, tokens); or as many vectors, (1 or 2, tokens, k);
@@ -41,6 +45,11 @@ class BlockSums:
         self._sums: dict[str, Tensor] = {}
 
     @property
+    def device(self) -> torch.device:
+        """Where the sums are kept."""
+        return self._counts().device
+
+    @property
     def n_numbers(self) -> int:
         """Numbers that are kept."""
         return sum(sums.numel() for sums in self._sums.values())
@@ -60,22 +69,21 @@ class BlockSums:
         """Add tokens.
 
         Args:
-            base: z, (..., tokens, features), any floating type; the leading dimensions are cells.
+            base: z, (..., tokens, features), as `check_features` wants it; the leading dimensions are cells.
             adapter: u, of the same shape.
             sequence: (tokens,) int64, the same for every cell; None: every token is a sequence of its own.
             per_token: what is summed, by the same names in every call.
             scratch: memory for a few tokens.
 
         Raises:
-            InputError: shapes or types that do not fit each other, or a shape that is not that of earlier tokens.
+            InputError: a sequence that does not fit, or a shape that is not that of earlier tokens. After any other
+                exception a part of the tokens may have been added: begin anew.
         """
-        check_features(base, adapter)
         n_tokens, n_features = base.shape[-2:]
         if sequence is None:  # tokens go round the blocks
             sequence = torch.arange(self.n_tokens, self.n_tokens + n_tokens)
-        block = block_of(check_sequence(sequence, n_tokens)).to(base.device)
+        block = _block_of(check_sequence(sequence, n_tokens)).to(base.device)
         self._expect(base.shape[:-2], n_features)
-        self.n_tokens += n_tokens
         by_cell = (self.leading.numel(), n_tokens, n_features)
         with torch.inference_mode(False), torch.no_grad():  # what is kept must serve outside of inference mode too
             cells = zip(base.detach().reshape(by_cell), adapter.detach().reshape(by_cell), strict=True)
@@ -84,6 +92,7 @@ class BlockSums:
                 numbers = [self._add_chunk(cell, chunk, per_token(chunk)) for chunk in chunks]
                 if numbers:
                     self._add(cell, _NUMBERS, _sum_of_numbers(torch.cat(numbers, 1), block))
+        self.n_tokens += n_tokens  # counted here: reading the sums would make an accelerator wait
 
     def merge(self, other: "BlockSums") -> None:
         """Add what another has summed.
@@ -93,8 +102,9 @@ class BlockSums:
         """
         if other._sums:
             self._expect(other.leading, other.n_features)
-            mine = self._sums or {name: torch.zeros_like(sums) for name, sums in other._sums.items()}
-            self._sums = {name: sums + other._sums[name].to(sums.device) for name, sums in mine.items()}
+            with torch.inference_mode(False):
+                mine = self._sums or {name: torch.zeros_like(sums) for name, sums in other._sums.items()}
+                self._sums = {name: sums + other._sums[name].to(sums.device) for name, sums in mine.items()}
             self._widths = other._widths
             self.n_tokens += other.n_tokens
 
@@ -110,7 +120,7 @@ class BlockSums:
     def means(self) -> Means:
         """Means over all tokens."""
         n_tokens = self._counts().sum(1)
-        return {name: sums.sum(1) / _like(n_tokens, sums[:, 0]) for name, sums in self._by_name().items()}
+        return {name: sums.sum(1) / _to_divide(n_tokens, sums[:, 0]) for name, sums in self._by_name().items()}
 
     def value_and_influence(self, function: Callable[[Means], Tensor]) -> tuple[Tensor, Tensor]:
         """f(S̄), (cells,), and ψ_b, what each block's sequences have moved it by, (cells, N_BLOCKS); float64.
@@ -191,13 +201,21 @@ def stderr_of(influence: Tensor, n_blocks: int) -> Tensor:
     The influence of a mean of several statistics of the same sequences is the mean of their influences.
     """
     if n_blocks < 2:
-        return torch.full(influence.shape[:-1], torch.nan, dtype=influence.dtype)
+        return influence.new_full(influence.shape[:-1], torch.nan)
     return (influence.square().sum(-1) * (n_blocks / (n_blocks - 1))).sqrt()
 
 
-def _like(numbers: Tensor, other: Tensor) -> Tensor:
+def _to_divide(numbers: Tensor, other: Tensor) -> Tensor:
     """(cells,) so that it divides (cells, ...)."""
     return numbers.view(-1, *[1] * (other.dim() - 1))
+
+
+def _block_of(sequence: Tensor) -> Tensor:
+    """A block for each sequence number: evenly for consecutive numbers, and for any other regular numbering too.
+
+    Fibonacci hashing: the top four bits of the number times 2^64/φ, in wrapping arithmetic.
+    """
+    return ((sequence * -7046029254386353131) >> 60) & (N_BLOCKS - 1)
 
 
 def _sum_of_numbers(numbers: Tensor, block: Tensor) -> Tensor:

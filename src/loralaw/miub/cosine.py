@@ -27,9 +27,10 @@ class Cosine(Statistic):
     name = "cosine"
 
     def per_token(self, chunk: TokenChunk) -> dict[str, Tensor]:
-        base, adapter = chunk.norm.clamp_min(torch.finfo(chunk.norm.dtype).tiny)
+        base, adapter = chunk.norm
         product = torch.mul(chunk.base, chunk.adapter, out=chunk.work[0]).sum(-1)
-        return {"cosine": product / base / adapter}  # one after the other: ‖z‖‖u‖ may leave the type's range
+        cosine = product / base / adapter  # one after the other: ‖z‖‖u‖ may leave the type's range
+        return {"cosine": cosine.masked_fill((chunk.norm == 0).any(0), 0.0)}
 
     def value_of(self, mean: Means) -> Tensor:
         return mean["cosine"].clamp(-1.0, 1.0)

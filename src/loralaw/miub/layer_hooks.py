@@ -71,7 +71,7 @@ class LayerHooks:
             scaling = self._layer.module.scaling[adapter]
             if self._added is None and isinstance(scaling, float | int):
                 memory = self._scratch.like("added", output.shape, output.dtype, output.device)
-                self._added = torch.mul(output, scaling, out=memory)
+                self._added = torch.mul(output.detach(), scaling, out=memory)
             else:
                 self._add(output * scaling)
 

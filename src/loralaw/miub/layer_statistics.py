@@ -127,11 +127,11 @@ class LayerStatistics:
     def _finish(self) -> None:
         """Values and influences of all layers that have had new tokens; layers of one width together, as many small
         operations cost more than one."""
-        by_width = defaultdict(list)
+        alike = defaultdict(list)
         for group in self._groups.values():
             if not group.finished and not group.why_not():
-                by_width[group.n_features].append(group)
-        for groups in by_width.values():
+                alike[group.n_features, group.sums.device].append(group)
+        for groups in alike.values():
             n_at_once = max(1, _FINISHED_AT_ONCE // max(group.sums.n_numbers for group in groups))
             for start in range(0, len(groups), n_at_once):
                 _finish_together(groups[start : start + n_at_once], self._statistics)

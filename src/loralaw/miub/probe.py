@@ -54,7 +54,8 @@ def probe(
         InputError: no model, no LoRA layer, adapters that are merged or disabled, data that cannot be used, too few
             tokens, or features that are not finite numbers. What the model's forward raises is passed on.
 
-    **Cost.** About one forward pass, and O(features) numbers a layer.
+    **Cost.** One forward pass and the sums: in all about a plain pass where layers are wide, more where they are narrow
+    (`benchmarks/results/probe_cost.md`). O(features) numbers a layer.
     **Source**: ours; what MIUB is meant to be: arXiv 2501.03152.
 
     >>> import torch

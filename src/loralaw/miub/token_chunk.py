@@ -11,19 +11,15 @@ from loralaw.errors import InputError
 from loralaw.miub.scratch import Scratch
 from loralaw.miub.token_channel import TokenChannel, token_channel
 
-N_BLOCKS = 16
-"""Sequences are dealt into this many blocks, and sums are kept by block: enough for a standard error with a relative
-error of about 1/√30, without keeping a number for every sequence."""
-
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 MAX_FEATURES = 1024
 """Widest features of the estimators that keep matrices of features × features."""
 
-CHUNK_NUMBERS = {"cpu": 2**17}
-"""Numbers of z in a chunk. On a processor its cache is the limit, and the memory of a training that is measured on the
-way; elsewhere memory alone."""
-CHUNK_NUMBERS_ELSEWHERE = 2**22
+CHUNK_NUMBERS, CHUNK_NUMBERS_ON_ACCELERATOR = 2**18, 2**22
+"""Numbers of z in a chunk. On a processor its cache is the limit (measured best near 2^18), elsewhere memory alone."""
+CHUNK_TOKENS = 2**13
+"""Tokens of a chunk at most: a chunk is summed in its own type, and float32 sums of more would lose digits."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class TokenChunk:
     features: Tensor
     """z and u, (2, tokens, features), float32, or float64 where the features were."""
     block: Tensor
-    """(tokens,) int64 below N_BLOCKS."""
+    """(tokens,) int64: the number of each token's block of sequences."""
     scratch: Scratch
 
     @property
@@ -52,12 +48,12 @@ class TokenChunk:
     @cached_property
     def channel(self) -> TokenChannel:
         """softmax(z) and softmax(u)."""
-        return token_channel(self.features, self.work, _like(self.features, self.scratch, "probability"))
+        return token_channel(self.features, self.work, _scratch_like(self.features, self.scratch, "probability"))
 
     @property
     def work(self) -> Tensor:
         """(2, tokens, features) to write intermediate numbers into; whoever comes next overwrites them."""
-        return _like(self.features, self.scratch, "work")
+        return _scratch_like(self.features, self.scratch, "work")
 
     @cached_property
     def norm(self) -> Tensor:
@@ -72,24 +68,30 @@ def token_chunks(z: Tensor, u: Tensor, block: Tensor, scratch: Scratch) -> Itera
     Args:
         z: (tokens, features), any floating type.
         u: of the same shape.
-        block: (tokens,) int64 below N_BLOCKS.
+        block: (tokens,) int64.
         scratch: the chunks' memory.
     """
-    n_at_once = max(1, CHUNK_NUMBERS.get(z.device.type, CHUNK_NUMBERS_ELSEWHERE) // z.shape[1])
+    n_numbers = CHUNK_NUMBERS if z.device.type == "cpu" else CHUNK_NUMBERS_ON_ACCELERATOR
+    n_at_once = max(1, min(CHUNK_TOKENS, n_numbers // z.shape[1]))
     for start in range(0, len(z), n_at_once):
         part = slice(start, start + n_at_once)
         yield TokenChunk(_widened(z[part], u[part], scratch), block[part], scratch)
 
 
 def check_features(base: Tensor, adapter: Tensor) -> None:
-    """Raise `InputError` unless both are (..., tokens, features) of one shape, dense, and of a type of `FLOATS`."""
+    """Raise `InputError` unless both are (..., tokens, features) of one shape, dense, and of a type of `_FLOATS`."""
     for name, value in (("base", base), ("adapter", adapter)):
-        if not isinstance(value, Tensor) or value.dtype not in FLOATS or value.layout != torch.strided or value.is_meta:
+        if (
+            not isinstance(value, Tensor)
+            or value.dtype not in _FLOATS
+            or value.layout != torch.strided
+            or value.is_meta
+        ):
             what = (
                 f"{value.dtype}, {value.layout}, {value.device}" if isinstance(value, Tensor) else type(value).__name__
             )
             raise InputError(f"{name} is {what}: give a dense torch tensor of float16, bfloat16, float32 or float64")
-    if base.shape != adapter.shape or base.dim() < 2 or base.shape[-1] == 0:
+    if base.shape != adapter.shape or base.dim() < 2 or 0 in (*base.shape[:-2], base.shape[-1]):
         raise InputError(
             f"base has shape {tuple(base.shape)} and adapter {tuple(adapter.shape)}: "
             "both must be (..., tokens, features), of the same shape"
@@ -106,14 +108,6 @@ def check_sequence(sequence: Tensor, n_tokens: int) -> Tensor:
     return sequence
 
 
-def block_of(sequence: Tensor) -> Tensor:
-    """A block for each sequence number: evenly for consecutive numbers, and for any other regular numbering too.
-
-    Fibonacci hashing: the top four bits of the number times 2^64/φ, in wrapping arithmetic.
-    """
-    return ((sequence * -7046029254386353131) >> 60) & (N_BLOCKS - 1)
-
-
 def _widened(z: Tensor, u: Tensor, scratch: Scratch) -> Tensor:
     kind = torch.promote_types(torch.promote_types(z.dtype, u.dtype), torch.float32)
     features = scratch.like("features", torch.Size([2, *z.shape]), kind, z.device)
@@ -121,5 +115,5 @@ def _widened(z: Tensor, u: Tensor, scratch: Scratch) -> Tensor:
     return features
 
 
-def _like(features: Tensor, scratch: Scratch, role: str) -> Tensor:
+def _scratch_like(features: Tensor, scratch: Scratch, role: str) -> Tensor:
     return scratch.like(role, features.shape, features.dtype, features.device)

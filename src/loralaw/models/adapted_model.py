@@ -71,7 +71,7 @@ def load_adapted_model(adapter: str | Path, base: str | Path | None = None) -> A
     Raises:
         ModelError: adapter or base is missing, broken, not LoRA, or the two do not belong together.
 
-    **Cost.** Base and adapter are each read once, and the base once more for its hash.
+    **Cost.** Base and adapter are each read once, and a base that is a folder once more for its hash.
     **Source**: ours.
     """
     name = _name("adapter", adapter)

