@@ -129,6 +129,11 @@ def test_extreme_features_stay_finite(kind: type[Statistic]) -> None:
         assert measured.stderr().isfinite()
 
 
+def test_the_cosine_of_what_has_no_length_is_0() -> None:
+    z = torch.randn(20, 8)
+    assert float(of(Cosine, z, 1e-24 * z).value()) == 0.0  # its norm is below what float32 can hold
+
+
 @every
 def test_a_broken_cell_does_not_disturb_its_neighbour(kind: type[Statistic]) -> None:
     z, u = torch.randn(2, 9, 4), torch.randn(2, 9, 4)
