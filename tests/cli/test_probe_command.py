@@ -166,6 +166,12 @@ def test_the_numbers_are_shown_where_the_disk_refuses(home: Path, monkeypatch: p
     assert "b.json cannot be written: No space left on device" in result.stderr
 
 
+def test_codes_that_a_terminal_obeys_are_not_printed(home: Path) -> None:
+    result = loralaw_probe("\x1b[2Jnowhere", "--data", "texts.txt", cwd=home)
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[2Jnowhere" in result.stderr
+
+
 def test_mistakes_are_told_in_a_sentence(home: Path) -> None:
     (home / "other.csv").write_text("sentence\nx\n")
     (home / "empty.txt").write_text("\n \n")

@@ -32,8 +32,12 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LongformerConfig,
+    LongformerModel,
     T5Config,
     T5ForConditionalGeneration,
+    XLNetConfig,
+    XLNetModel,
 )
 
 import loralaw
@@ -748,3 +752,53 @@ def test_a_forward_that_asks_for_gradients(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(LlamaForCausalLM, "forward", with_gradients)
     assert probe(model, {"input_ids": batch}).layers == known.layers
+
+
+def longformer() -> LongformerModel:
+    """It pads to whole windows inside, and its attention works on (length, rows, features)."""
+    settings = {"attention_window": 16, "max_position_embeddings": 70, "pad_token_id": 1}
+    return LongformerModel(LongformerConfig(**(bert_config().to_dict() | settings)), add_pooling_layer=False)
+
+
+def xlnet() -> XLNetModel:
+    return XLNetModel(XLNetConfig(vocab_size=VOCABULARY, d_model=16, n_layer=2, n_head=2, d_inner=24))
+
+
+@pytest.mark.parametrize(("build", "modules"), [(longformer, ["query", "dense"]), (xlnet, ["layer_1", "layer_2"])])
+def test_padding_and_order_that_a_model_makes_inside(build: Callable[[], nn.Module], modules: list[str]) -> None:
+    model = lora(build(), target_modules=modules)
+    rows = [{"input_ids": ids[mask.bool()]} for ids, mask in zip(*batch(13, 9, 5, 12, 6).values(), strict=True)]
+    alone, together = (probe(model, rows, batch_size=size) for size in (1, 5))
+    for one, other in zip(alone.layers, together.layers, strict=True):
+        assert one["n_tokens"] == other["n_tokens"] == 45, one["layer"]
+        assert one["miub_nats"] == pytest.approx(other["miub_nats"], rel=1e-4), one["layer"]
+
+
+def test_rows_without_a_token_do_not_count_in_a_pooler() -> None:
+    model = lora(BertModel(bert_config()), target_modules=["pooler.dense", "key"])
+    ids = torch.randint(1, VOCABULARY, (4, 6))
+    mask = torch.ones_like(ids)
+    mask[3] = 0
+    without = probe(model, {"input_ids": ids[:3], "attention_mask": mask[:3]})
+    result = probe(model, {"input_ids": ids, "attention_mask": mask})
+    assert [row["n_tokens"] for row in result.layers] == [row["n_tokens"] for row in without.layers] == [18, 18, 3]
+    assert result.means["miub_nats"] == pytest.approx(without.means["miub_nats"])
+
+
+def test_a_model_that_draws_leaves_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, forward = lora(llama(), target_modules=["q_proj"]), LlamaForCausalLM.forward
+    monkeypatch.setattr(
+        LlamaForCausalLM, "forward", lambda self, **inputs: (torch.randn(3), forward(self, **inputs))[1]
+    )
+    before = torch.get_rng_state()
+    probe(model, [{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5, 6]}])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_model_without_a_table_of_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: object) -> None:
+        raise NotImplementedError("get_input_embeddings not auto-handled")
+
+    model = lora(llama(), target_modules=["q_proj"])
+    monkeypatch.setattr(LlamaForCausalLM, "get_input_embeddings", none)
+    assert len(probe(model, [{"input_ids": [1, 2, 3]}, {"input_ids": [4, 5, 6]}]).layers) == 2

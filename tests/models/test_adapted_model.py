@@ -332,3 +332,9 @@ def test_code_beside_an_adapter_is_not_run(folder: Path, tiny_model: Path, tmp_p
         load_adapted_model(folder, str(base))
     load_adapted_model(folder)
     assert not proof.exists()
+
+
+def test_adapters_that_draw_their_base_anew(folder: Path) -> None:
+    rewrite(folder, init_lora_weights="pissa_niter_4")
+    with pytest.raises(ModelError, match="draws the frozen weights anew"):
+        load_adapted_model(folder)

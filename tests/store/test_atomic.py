@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,19 @@ def test_a_name_that_is_no_text_is_written_as_valid_json(tmp_path: Path) -> None
     path = tmp_path / "x.json"
     write_json(path, {"name": os.fsdecode(b"m\xff"), "text": "é"})
     assert json.loads(path.read_bytes().decode("utf-8")) == {"name": "m?", "text": "é"}
+
+
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+    path.chmod(0o600)
+    write_text(path, "new")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+
+def test_threads_that_write_one_file_do_not_tear_it(tmp_path: Path) -> None:
+    path, texts = tmp_path / "x", [letter * 100_000 for letter in "abcd"]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda i: write_text(path, texts[i % 4]), range(40)))
+    assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]

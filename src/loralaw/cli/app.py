@@ -26,7 +26,9 @@ def main() -> None:
     try:
         app()
     except LoralawError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        # Names of strangers may hold codes that a terminal obeys.
+        message = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in f"error: {error}")
+        Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; that is not an error

@@ -31,26 +31,38 @@ class BatchTokens:
 
         Args:
             features: tensors of one shape, features last. By that shape: (rows, length, d) and (rows · length, d) are
-                the positions of the batch, and padding is left out; (1, length, d) is the same for every row, and
-                counts for each (GPT-2's position embedding); (rows, d) is one vector a sequence (a pooler);
-                (rows, ..., d) are positions of a row that are not its tokens (a convolution). In any other shape
-                (tokens regrouped by expert, say) every vector counts, padding too, as a sequence of its own. Features
-                with the length before the rows are of such a shape, but cannot be told apart where rows == length.
+                the positions of the batch, and padding is left out; more positions than length are padding that the
+                model has added at the end (Longformer); (length, rows, d) is taken for the same (XLNet), but where
+                rows == length the rows are thought to come first; (1, length, d) is the same for every row, and counts
+                for each (GPT-2's position embedding); (rows, d) is one vector a sequence (a pooler), and (rows, ..., d)
+                are positions that are not its tokens (a convolution): those of rows with a token count. In any other
+                shape (tokens regrouped by expert, say) every vector counts, padding too, as a sequence of its own.
 
         Returns:
             Each as (tokens, d), and the (tokens,) int64 numbers of their sequences; None if each is its own.
         """
         rows, length = self.mask.shape
-        if features[0].shape[:-1] == (1, length):
-            features = [each.expand(rows, -1, -1) for each in features]
         leading = tuple(features[0].shape[:-1])
+        if leading == (1, length):
+            features = [each.expand(rows, -1, -1) for each in features]
+        elif len(leading) == 2 and leading[0] != rows == leading[1] and leading[0] >= length:
+            features = [each.transpose(0, 1) for each in features]
+        leading = tuple(features[0].shape[:-1])
+        if len(leading) == 2 and leading[0] == rows and leading[1] > length:
+            features = [each[:, :length] for each in features]
+            leading = (rows, length)
         flat = [each.reshape(-1, each.shape[-1]) for each in features]
         if leading in ((rows, length), (rows * length,)):
             return self._positions(flat)
         if leading[:1] == (rows,):
-            each_row = torch.arange(rows, device=features[0].device) + self.first_sequence
-            return flat, each_row.repeat_interleave(len(flat[0]) // max(rows, 1))
+            return self._of_rows(features)
         return flat, None
+
+    def _of_rows(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        kept = self.mask.any(1).nonzero().squeeze(1).to(features[0].device)
+        of_tokens = [each.index_select(0, kept).flatten(0, -2) for each in features]
+        n_each = len(of_tokens[0]) // max(len(kept), 1)
+        return of_tokens, (kept + self.first_sequence).repeat_interleave(n_each)
 
     def _positions(self, flat: list[Tensor]) -> tuple[list[Tensor], Tensor]:
         sequence, kept = self._sequence.to(flat[0].device), self._kept

@@ -88,13 +88,18 @@ def probe(
         scratch = Scratch()
         for layer in layers:
             undo.enter_context(LayerHooks(layer, measured.add, scratch))
+        devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+        undo.enter_context(torch.random.fork_rng(devices=list(devices)))  # some models draw, also in evaluation
         measured.run(model, batches, _extra_inputs(model, layers))
     return _result(measured, model, layers, tuple(estimators), skipped)
 
 
 def _check_vocabulary(model: nn.Module, batches: list[dict[str, Any]]) -> None:
     """Refuse token numbers that the model has no embedding for: a tokenizer of another model, or one that has grown."""
-    embedding = getattr(base_model_of(model), "get_input_embeddings", lambda: None)()
+    try:
+        embedding = getattr(base_model_of(model), "get_input_embeddings", lambda: None)()
+    except NotImplementedError:  # a model without a table of tokens (CANINE)
+        embedding = None
     n_known = getattr(embedding, "num_embeddings", None)
     largest = max(int(batch["input_ids"].max()) for batch in batches)
     smallest = min(int(batch["input_ids"].min()) for batch in batches)

@@ -205,7 +205,7 @@ def _padded(rows: list[dict[str, Tensor]], wanted: set[str], pad_id: int) -> dic
 def _limits(model: nn.Module, tokenizer: Any) -> list[int]:
     config = getattr(base_model_of(model), "config", None)
     of_both = (getattr(tokenizer, "model_max_length", None), getattr(config, "max_position_embeddings", None))
-    return [int(limit) for limit in of_both if limit is not None]
+    return [int(limit) for limit in of_both if limit is not None and limit > 0]  # -1 is XLNet's word for none
 
 
 def _pad_id(model: nn.Module, tokenizer: Any) -> int:

@@ -131,6 +131,11 @@ def _adapter_config(folder: Path) -> LoraConfig:
         for key in ("base_model_name_or_path", "revision", "task_type"):
             if not isinstance(content.get(key), str | None):
                 raise ModelError(f'"{folder}": {key} in {CONFIG_FILE} is {content[key]}: a text or null is needed')
+        if str(content.get("init_lora_weights")).startswith("pissa_niter"):
+            raise ModelError(
+                f'"{folder}": init_lora_weights is {content["init_lora_weights"]}, which draws the frozen weights anew '
+                "at every load: save the adapter converted to LoRA (path_initial_model_for_weight_conversion)"
+            )
         return LoraConfig.from_pretrained(str(folder))
     except ModelError:
         raise
