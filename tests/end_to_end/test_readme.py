@@ -50,7 +50,7 @@ def test_the_quickstart_study_on_a_smaller_grid(tmp_path: Path) -> None:
     text = (ROOT / "studies" / "quickstart.yaml").read_text()
     for old, new in (
         (r"base_models: .*", "base_models: [micro-0.4m]"),
-        (r"sizes: .*", "sizes: [16, 256]"),
+        (r"sizes: .*", "sizes: [16, 120]"),
         (r"steps: .*", "steps: 30"),
     ):
         text, count = re.subn(old, new, text)

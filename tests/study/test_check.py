@@ -76,3 +76,20 @@ def test_one_mistake_in_a_section_does_not_hide_or_invent_others(tiny_model: Pat
     with pytest.raises(SpecError) as caught:
         check_file(path)
     assert [problem.where for problem in caught.value.problems] == ["training.learning_rate"]
+
+
+@pytest.mark.parametrize(
+    ("training", "refused"), [({"steps": 3}, True), ({"steps": 4}, False), ({"epochs": 0.5}, False)]
+)
+def test_examples_that_no_step_would_read(
+    training: dict[str, float], refused: bool, tiny_model: Path, text_file: Path
+) -> None:
+    settings = {"base_models": [str(tiny_model)], "task": str(text_file), "ranks": [1], "sizes": [2, 8]}
+    spec = parse_study({**settings, "training": {**training, "batch_size": 2, "max_length": 16}}, "s")
+    if not refused:
+        check(spec)
+        return
+    with pytest.raises(
+        SpecError, match=r"sizes\[1\]: 8 examples asked, but 3 steps of 2 read only 6.*at least 4 steps"
+    ):
+        check(spec)

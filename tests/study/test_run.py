@@ -207,7 +207,14 @@ def test_a_base_that_cannot_be_trained_costs_its_own_cells_only(
 
 def test_divergence_in_the_last_step_is_divergence(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     """One step at an absurd rate: its loss is finite, what it leaves is not."""
-    wild = {"steps": 1, "batch_size": 2, "max_length": 16, "dtype": "float32", "learning_rate": 1e38, "warmup_steps": 0}
+    wild = {
+        "steps": 1,
+        "batch_size": 16,
+        "max_length": 16,
+        "dtype": "float32",
+        "learning_rate": 1e38,
+        "warmup_steps": 0,
+    }
     done = loralaw.run(study(tiny_model, text_file, training=wild), tmp_path)
     assert set(done.table()["status"]) == {"diverged"}
     assert "test rows" in done.records()[0]["reason"]

@@ -21,7 +21,7 @@ task: stdlib-code
 
 methods: [lora] # lora, rslora, or {{name: lora, lora_alpha: 32, lora_dropout: 0.1, target_modules: [q_proj, v_proj]}}
 ranks: [1, 4, 16, 64]
-sizes: [64, 256, 1024] # training examples
+sizes: [50, 200, 800] # training examples; not more than all steps read
 seeds: [0, 1]
 layout: grid # or star: one axis at a time around the middle of each list
 

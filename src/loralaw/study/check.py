@@ -1,5 +1,6 @@
 """Whether a study can run: models, data, ranks and sizes against each other, with all problems at once."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,7 @@ from transformers import PreTrainedModel
 
 from loralaw.errors import DataError, ModelError, Problem, SpecError
 from loralaw.models import ModelSource, check_files, find_model, skeleton
-from loralaw.spec import Salvage, StudySpec, load_study
+from loralaw.spec import Salvage, StudySpec, TrainingSpec, load_study
 from loralaw.tasks import TaskData, load_task
 from loralaw.training import smallest_targeted_dimension
 
@@ -83,12 +84,24 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
         problems.append(Problem("task", str(error)))
         raise SpecError(source, list(dict.fromkeys(problems))) from None
     for index, size in enumerate(spec.sizes):
-        if size > len(data.train):
-            text = f"{size:,} examples asked, the task has {len(data.train):,} training examples"
-            problems.append(Problem(f"sizes[{index}]", text))
+        if reason := _why_not(spec.training, size, len(data.train)):
+            problems.append(Problem(f"sizes[{index}]", f"{size:,} examples asked, {reason}"))
     if problems:
         raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
+
+
+def _why_not(training: TrainingSpec, size: int, n_rows: int) -> str | None:
+    """Why a cell cannot learn from so many examples; None: it can."""
+    if size > n_rows:
+        return f"the task has {n_rows:,} training examples"
+    n_read = training.n_steps(size) * training.batch_size
+    if training.epochs is None and n_read < size:
+        return (
+            f"but {training.n_steps(size):,} steps of {training.batch_size} read only {n_read:,} and the others could "
+            f"not matter: give at least {math.ceil(size / training.batch_size):,} steps, or fewer examples"
+        )
+    return None
 
 
 def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
