@@ -20,7 +20,7 @@ import torch
 from provenance import provenance, table
 from torch import Tensor
 
-from loralaw.miub import ESTIMATORS
+from loralaw.miub import estimate
 from loralaw.miub.learned_bound import LearnedBound
 
 RESULTS = Path(__file__).parent / "results" / "learned_bound.md"
@@ -92,9 +92,7 @@ def _gaussian_pairs(n_tokens: int, d: int, rho: float, seed: int) -> tuple[Tenso
 
 
 def _closed_form(base: Tensor, adapter: Tensor) -> float:
-    estimator = ESTIMATORS["gaussian_coordinate"]()
-    estimator.update(base, adapter)
-    return base.shape[1] * float(estimator.result().value_nats)
+    return base.shape[1] * estimate(base, adapter, "gaussian_coordinate").value_nats
 
 
 def _learned(passes: int) -> Callable[[Tensor, Tensor], float]:

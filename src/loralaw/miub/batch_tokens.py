@@ -42,21 +42,25 @@ class BatchTokens:
             Each as (tokens, d), and the (tokens,) int64 numbers of their sequences; None if each is its own.
         """
         rows, length = self.mask.shape
+        features = [self._rows_first(each) for each in features]
         leading = tuple(features[0].shape[:-1])
-        if leading == (1, length):
-            features = [each.expand(rows, -1, -1) for each in features]
-        elif len(leading) == 2 and leading[0] != rows == leading[1] and leading[0] >= length:
-            features = [each.transpose(0, 1) for each in features]
-        leading = tuple(features[0].shape[:-1])
-        if len(leading) == 2 and leading[0] == rows and leading[1] > length:
-            features = [each[:, :length] for each in features]
-            leading = (rows, length)
         flat = [each.reshape(-1, each.shape[-1]) for each in features]
         if leading in ((rows, length), (rows * length,)):
             return self._positions(flat)
         if leading[:1] == (rows,):
             return self._of_rows(features)
         return flat, None
+
+    def _rows_first(self, features: Tensor) -> Tensor:
+        """(rows, length, d) of every layout that positions may have; what is none of them as it is."""
+        if features.dim() != 3:
+            return features
+        (rows, length), (first, second) = self.mask.shape, features.shape[:2]
+        if (first, second) == (1, length):
+            return features.expand(rows, -1, -1)
+        if first != rows == second and first >= length:
+            features = features.transpose(0, 1)
+        return features[:, :length] if len(features) == rows else features
 
     def _of_rows(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         kept = self.mask.any(1).nonzero().squeeze(1).to(features[0].device)

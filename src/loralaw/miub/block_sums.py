@@ -110,10 +110,9 @@ class BlockSums:
 
     @staticmethod
     def side_by_side(parts: Sequence["BlockSums"]) -> "BlockSums":
-        """The cells of several sums of one kind and width together: what follows is then done once for all of them."""
+        """The cells of several sums of one kind and width, for one `value_and_influence` of all of them."""
         joined = BlockSums()
-        joined.leading = torch.Size([sum(part.leading.numel() for part in parts)])
-        joined.n_features, joined._widths = parts[0].n_features, parts[0]._widths
+        joined._widths = parts[0]._widths
         joined._sums = {name: torch.cat([part._sums[name] for part in parts]) for name in parts[0]._sums}
         return joined
 

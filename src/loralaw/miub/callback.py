@@ -147,8 +147,8 @@ class MiubCallback(TrainerCallback):  # type: ignore[misc]  # transformers has n
         return self._measure(model, args, state, control)
 
     def _check_alone(self) -> None:
-        others = [each for each in getattr(_calling_handler(), "callbacks", []) if isinstance(each, MiubCallback)]
-        if [each.name for each in others].count(self.name) > 1:
+        callbacks = getattr(_calling_handler(), "callbacks", [])
+        if [each.name for each in callbacks if isinstance(each, MiubCallback)].count(self.name) > 1:
             raise InputError(
                 f'two MiubCallbacks of this Trainer have name="{self.name}", and their numbers would mix: give each '
                 'a name of its own, such as name="heldout", and add none twice'

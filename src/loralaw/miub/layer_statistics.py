@@ -157,21 +157,21 @@ class _Group:
     finished: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     """Value, (cells,), and influence, (cells, N_BLOCKS), of each statistic; empty when tokens have come since."""
 
-    too_wide: Statistic | None = None
     n_features: int = 0
 
     def why_not(self) -> str | None:
         """Why there are no values; None: there are."""
-        asked = [self.too_wide] if self.too_wide else self.statistics
+        asked = self._too_wide() or self.statistics  # where one is too wide, no token was added for any
         reasons = (statistic.why_not(self.n_features, self.sums.n_tokens) for statistic in asked)
         return next(filter(None, reasons), None)
 
     def update(self, base: Tensor, adapter: Tensor, sequence: Tensor | None) -> None:
         self.finished, self.n_features = [], base.shape[-1]
-        self.too_wide = next((s for s in self.statistics if s.is_too_wide(self.n_features)), None)
-        if self.too_wide:
-            return
-        self.sums.add(base, adapter, sequence, self._per_token, self.scratch)
+        if not self._too_wide():
+            self.sums.add(base, adapter, sequence, self._per_token, self.scratch)
+
+    def _too_wide(self) -> list[Statistic]:
+        return [statistic for statistic in self.statistics if statistic.is_too_wide(self.n_features)]
 
     def _per_token(self, chunk: TokenChunk) -> dict[str, PerToken]:
         return {
