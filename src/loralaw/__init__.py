@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from loralaw.store import Study as Study
     from loralaw.store import open_study as open_study
     from loralaw.study import run as run
+    from loralaw.tuners import AlphaLoraConfig as AlphaLoraConfig
+    from loralaw.tuners import row_scale_summary as row_scale_summary
+    from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer as AlphaLoraTrainer
 
 # Imported on first use: `import loralaw` stays fast, and reading a study needs no deep-learning stack.
 _HOMES = {
+    "AlphaLoraConfig": "loralaw.tuners",
+    "AlphaLoraTrainer": "loralaw.tuners.alpha_lora_trainer",
     "LoralawError": "loralaw.errors",
     "MiubCallback": "loralaw.miub",
     "Study": "loralaw.store",
@@ -28,6 +33,7 @@ _HOMES = {
     "load_study": "loralaw.spec",
     "open_study": "loralaw.store",
     "probe": "loralaw.miub",
+    "row_scale_summary": "loralaw.tuners",
     "run": "loralaw.study",
     "write_heat_map": "loralaw.report",
     "write_report": "loralaw.report",

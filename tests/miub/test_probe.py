@@ -21,7 +21,7 @@ from peft import (
     inject_adapter_in_model,
 )
 from peft.tuners.lora.aqlm import AqlmLoraLinear
-from peft.tuners.lora.layer import LoraLayer, LoraVariant
+from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers import (
     AutoTokenizer,
@@ -43,6 +43,7 @@ from transformers import (
 import loralaw
 from loralaw.errors import InputError
 from loralaw.miub import LayerStatistics, ProbeResult, probe
+from loralaw.tuners import ROW_SCALE, AlphaLoraConfig, row_scales
 
 # PEFT reads a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -102,32 +103,13 @@ class Experts(nn.Module):
         return torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
 
 
-class RowScaled(LoraVariant):
-    """h = α ⊙ (Wx + b) + s·BAx, as a variant on PEFT's own layer: α-LoRA in its smallest form."""
-
-    @staticmethod
-    def attach(layer: Any, adapter: str) -> None:
-        scale = nn.Module()
-        scale.weight = nn.Parameter(torch.rand(layer.out_features, dtype=torch.float64) + 0.5)
-        layer.lora_row_scale = nn.ModuleDict({adapter: scale})
-        layer.lora_variant[adapter] = RowScaled()
-
-    @staticmethod
-    def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **kwargs: Any) -> Tensor:
-        weight = module.lora_row_scale[active_adapter].weight
-        weight = weight if result.shape[-1] == len(weight) else weight[:, None]
-        inner, up = module.lora_A[active_adapter](x), module.lora_B[active_adapter]
-        added = inner @ up.weight.T if isinstance(up, nn.Linear) else up(inner)  # a product that no hook on B sees
-        return weight * result + added * module.scaling[active_adapter]
-
-
 def with_random_adapters(model: nn.Module) -> nn.Module:
     """Adapters as if trained: B (and DoRA's magnitude, and biases) are no longer at their start."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_magnitude" in name:
+            if "lora_magnitude" in name or ROW_SCALE in name:
                 parameter.mul_(torch.rand_like(parameter) + 0.5)
-            elif "lora_" in name and "row_scale" not in name:
+            elif "lora_" in name:
                 parameter.normal_(0, 0.3)
     return model.double()
 
@@ -144,11 +126,9 @@ def two_adapters() -> nn.Module:
     return with_random_adapters(model)
 
 
-def row_scaled() -> nn.Module:
-    model = lora(Convolutions(), target_modules=["along", "head"])
-    for name in ("along", "head"):
-        RowScaled.attach(getattr(model.base_model.model, name), "default")
-    return model
+def alpha_lora(model: nn.Module, **settings: Any) -> nn.Module:
+    torch.manual_seed(1)
+    return with_random_adapters(get_peft_model(model, AlphaLoraConfig(r=3, lora_alpha=5, **settings)))
 
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
@@ -165,7 +145,12 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "DoRA": lambda: lora(llama(), target_modules=["embed_tokens", "q_proj", "down_proj"], use_dora=True),
     "DoRA on convolutions": lambda: lora(Convolutions(), target_modules=["along", "square"], use_dora=True),
     "two active adapters": two_adapters,
-    "row scale": row_scaled,
+    "row scale": lambda: alpha_lora(llama(), target_modules="all-linear"),
+    "row scale on convolutions": lambda: alpha_lora(Convolutions(), target_modules=["along", "square", "head"]),
+    "row scale on an embedding": lambda: alpha_lora(bert(), target_modules=["query", "word_embeddings"]),
+    "row scale of a task": lambda: alpha_lora(
+        gpt2(), target_modules=["c_fc"], fan_in_fan_out=True, row_scale_tasks=["one", "two"]
+    ),
     "regrouped by expert": lambda: lora(Experts(), target_modules=["router", "0", "1"]),
     "injected": lambda: with_random_adapters(
         inject_adapter_in_model(LoraConfig(r=3, target_modules=["k_proj"]), llama())
@@ -251,8 +236,8 @@ def test_the_two_parts_are_those_of_the_layer(kind: str, seen: list[Seen]) -> No
         z, u, _ = seen[0].features[name]
         with torch.no_grad():
             frozen, whole = vectors(layer.base_layer(inputs[name]), layer), vectors(layer(inputs[name]), layer)
-        if kind == "row scale":
-            frozen = frozen * layer.lora_row_scale["default"].weight
+        if kind.startswith("row scale"):
+            frozen = frozen * row_scales(model)[name]
         assert torch.equal(z, frozen)
         assert torch.allclose(z + u, whole, atol=1e-12)
         assert u.abs().max() > 1e-3

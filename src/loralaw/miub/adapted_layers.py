@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftMixedModel, PeftModel, XLoraModel
+from peft import XLoraModel
 from peft.tuners.lora.layer import Embedding, LoraLayer, MultiheadAttention, ParamWrapper
-from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from loralaw.errors import InputError
 from loralaw.miub.effective_rank import effective_rank
+from loralaw.tuners.peft_surface import base_model_of
+from loralaw.tuners.row_scale import active_row_scale
 
 
 @dataclass(frozen=True)
@@ -32,22 +34,14 @@ class AdaptedLayer:
     @property
     def row_scale(self) -> Tensor | None:
         """α, (features,), where the frozen output is rescaled row by row (α-LoRA)."""
-        scales = getattr(self.module, "lora_row_scale", {})
-        return scales[self.adapters[0]].weight if self.adapters[0] in scales else None
+        scale = active_row_scale(self.module, self.adapters[0])
+        return None if scale is None else scale.weight
 
     @torch.no_grad()
     def effective_rank(self) -> float:
         """`effective_rank` of Σ s·BA over the active adapters."""
         a, b = zip(*(_factors(self.module, adapter) for adapter in self.adapters), strict=True)
         return float(effective_rank(torch.cat(a, dim=-1), torch.cat(b, dim=-2)))
-
-
-def base_model_of(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile and PEFT; a model with injected adapters is its own."""
-    model = getattr(model, "_orig_mod", model)
-    if isinstance(model, PeftModel | PeftMixedModel):
-        model = model.base_model
-    return model.model if isinstance(model, BaseTuner) else model
 
 
 def adapted_layers(model: nn.Module) -> tuple[list[AdaptedLayer], dict[str, str]]:
@@ -119,7 +113,7 @@ def _why_not(module: LoraLayer, adapters: tuple[str, ...]) -> str | None:
     if not all(isinstance(factor, nn.Linear | _ConvNd) for factor in factors):  # AdaLoRA, parallel layers
         return f"{type(module).__name__} is not measured: its adapter is not the product of two plain layers"
     # Plain LoRA has no variant. DoRA and a row scale are known by what they add to the layer.
-    rescaled = [a for a in adapters if a in getattr(module, "lora_row_scale", {})]
+    rescaled = [a for a in adapters if active_row_scale(module, a) is not None]
     magnitudes = [a for a in adapters if a in module.lora_magnitude_vector]
     for adapter in adapters:
         if adapter in module.lora_variant and adapter not in (*rescaled, *magnitudes):

@@ -91,10 +91,6 @@ class LayerHooks:
         layer, inputs = self._layer, args[0] if args else kwargs.get("x")
         if self._added is None and isinstance(module, Embedding):
             self._added = self._embedded(inputs)
-        elif self._added is None and layer.row_scale is not None:
-            # To save memory in training α-LoRA may multiply with B's weight itself: call the modules, our hook listens.
-            down, up = layer.module.lora_A[layer.adapters[0]], layer.module.lora_B[layer.adapters[0]]
-            up(down(inputs.to(down.weight.dtype)))
         base, added = self._base, self._added
         self._base = self._added = None
         if not isinstance(base, Tensor) or added is None or base.shape != added.shape:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from loralaw.errors import InputError
-from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers, base_model_of
+from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers
 from loralaw.miub.estimators import DEFAULT_ESTIMATORS
 from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.layer_statistics import LayerStatistics
@@ -17,6 +17,7 @@ from loralaw.miub.probe_batches import forward_parameters, probe_batches
 from loralaw.miub.probe_pass import ProbePass
 from loralaw.miub.probe_result import ProbeResult
 from loralaw.miub.scratch import Scratch
+from loralaw.tuners.peft_surface import base_model_of
 
 
 def probe(

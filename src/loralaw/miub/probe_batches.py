@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from loralaw.errors import InputError
-from loralaw.miub.adapted_layers import base_model_of
+from loralaw.tuners.peft_surface import base_model_of
 
 ACCEPTED = (
     'give texts, rows with "input_ids" or "text", or batches of 2-D tensors with "input_ids" (a DataLoader, or what a '

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from loralaw.miub.adapted_layers import AdaptedLayer, base_model_of
+from loralaw.miub.adapted_layers import AdaptedLayer
 from loralaw.miub.batch_tokens import BatchTokens
 from loralaw.miub.layer_statistics import LayerStatistics
+from loralaw.tuners.peft_surface import base_model_of
 
 
 class ProbePass:

@@ -1,0 +1,115 @@
+"""PEFT's LoRA model with a row scale on every adapted layer."""
+
+import copy
+from typing import Any
+
+import torch
+from peft import LoraModel
+from torch import nn
+
+from loralaw.errors import InputError, ModelError
+from loralaw.tuners.alpha_lora_config import AUTHORS_INITIALISATION, AlphaLoraConfig
+from loralaw.tuners.peft_surface import Embedding, check_is_called, register_alpha_lora, takes_variants
+from loralaw.tuners.row_scale import active_row_scale, set_task
+from loralaw.tuners.row_scale_variant import RowScaledEmbedding, RowScaleVariant
+
+_COMBINATIONS = ("svd", "linear", "cat")
+
+
+class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
+    """What `get_peft_model` makes of an `AlphaLoraConfig`: PEFT builds its own LoRA layers, and each gets a variant.
+
+    One model cannot hold plain LoRA adapters and α-LoRA adapters together: PEFT wants one type a model.
+
+    Raises:
+        ModelError: a layer whose LoRA would lose the row scale.
+    """
+
+    def set_task(self, task: str) -> None:
+        """See `loralaw.tuners.set_task`."""
+        set_task(self.model, task)
+
+    def add_weighted_adapter(
+        self,
+        adapters: list[str],
+        weights: list[float],
+        adapter_name: str,
+        combination_type: str = "svd",
+        **options: Any,
+    ) -> None:
+        """As PEFT's, for A and B; what the adapters add to the frozen output is combined with the same weights:
+
+            α = 1 + Σᵢ wᵢ (αᵢ - 1),        with αᵢ = 1 where adapter i leaves a layer alone.
+
+        Args:
+            adapters: names.
+            weights: one each.
+            adapter_name: of the new one.
+            combination_type: "svd" (rank as asked), "cat" (exact; ranks add up) or "linear" (of A and B: PEFT's rough
+                approximation).
+            **options: PEFT's, such as `svd_rank`.
+
+        Raises:
+            InputError: another combination (they prune A and B by rules that α does not have), or adapters with tasks.
+
+        **Source**: ours.
+        """
+        if combination_type not in _COMBINATIONS:
+            raise InputError(
+                f'combination_type="{combination_type}" prunes A and B or votes on them, which means nothing for a row '
+                f"scale. Accepted: {', '.join(_COMBINATIONS)}"
+            )
+        if with_tasks := [a for a in adapters if a in self.peft_config and self.peft_config[a].row_scale_tasks]:
+            raise InputError(f"{', '.join(with_tasks)}: adapters with row_scale_tasks cannot be combined")
+        is_new = adapter_name not in self.peft_config  # PEFT does nothing otherwise
+        super().add_weighted_adapter(adapters, weights, adapter_name, combination_type, **options)
+        if is_new:
+            for layer in self.model.modules():
+                if (combined := active_row_scale(layer, adapter_name)) is not None:
+                    combined.weight.data = torch.ones_like(combined.weight)
+                    for adapter, weight in zip(adapters, weights, strict=True):
+                        if (scale := active_row_scale(layer, adapter)) is not None:
+                            combined.weight.data += weight * (scale.weight.data - 1)
+
+    def _create_and_replace(
+        self,
+        lora_config: AlphaLoraConfig,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        **kwargs: Any,
+    ) -> None:
+        """PEFT's way to make one layer, whose result then gets its variant."""
+        check_is_called(self.model, target_name)
+        if isinstance(parent, nn.MultiheadAttention):
+            raise ModelError(
+                f"{current_key} is read by nn.MultiheadAttention, never called: leave it out of target_modules"
+            )
+        for_peft = copy.copy(lora_config)
+        if lora_config.init_lora_weights == AUTHORS_INITIALISATION:
+            for_peft.init_lora_weights = True
+        super()._create_and_replace(for_peft, adapter_name, target, target_name, parent, current_key, **kwargs)
+        layer = getattr(parent, target_name)
+        if not takes_variants(layer) and type(layer) is not RowScaledEmbedding:
+            raise ModelError(
+                f"{current_key}: PEFT's LoRA for this layer is {type(layer).__name__}, which would lose the row scale "
+                "or was never tried with one. Leave it out of target_modules, or load the model unquantised, in 4 or 8 "
+                "bits with bitsandbytes, or as GPTQ"
+            )
+        if type(layer) is Embedding:
+            layer.__class__ = RowScaledEmbedding
+        if lora_config.init_lora_weights == AUTHORS_INITIALISATION and adapter_name in layer.lora_A:
+            _draw_as_authors(layer.lora_A[adapter_name].weight, layer.r[adapter_name])
+        layer.lora_variant[adapter_name] = RowScaleVariant()
+        RowScaleVariant.init(layer, adapter_name, lora_config)
+
+
+@torch.no_grad()
+def _draw_as_authors(factor: nn.Parameter, rank: int) -> None:
+    if factor.device.type != "meta":  # where weights are about to be loaded
+        factor.normal_(0.0, rank**-0.5)
+
+
+register_alpha_lora(AlphaLoraConfig, AlphaLoraModel)

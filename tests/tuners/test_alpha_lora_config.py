@@ -1,0 +1,52 @@
+"""Settings that cannot be are refused when the configuration is made, with what is accepted."""
+
+import math
+from typing import Any
+
+import pytest
+from peft import PeftConfig
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+from peft.utils.peft_types import PeftType
+
+from loralaw.errors import InputError
+from loralaw.tuners import AlphaLoraConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"use_dora": True}, ["use_dora=True", "DoRA", "Leave one"]),
+        ({"alora_invocation_tokens": [1], "task_type": "CAUSAL_LM"}, ["alora_invocation_tokens", "leave it out"]),
+        ({"target_parameters": ["experts.weight"]}, ["target_parameters=['experts.weight']", "target_modules"]),
+        ({"init_lora_weights": "pissa"}, ["init_lora_weights='pissa'", "True, False, 'gaussian'", "'authors'"]),
+        ({"init_lora_weights": "olora"}, ["'olora'", "changes the frozen weights"]),
+        ({"init_row_scale": math.nan}, ["init_row_scale=nan", "finite"]),
+        ({"init_row_scale": -math.inf}, ["init_row_scale=-inf", "finite"]),
+        ({"init_row_scale": "one"}, ["init_row_scale='one'", "number"]),
+        ({"init_row_scale": True}, ["init_row_scale=True", "number"]),
+        ({"train_row_scale": "no"}, ["train_row_scale='no'", "True or False"]),
+        ({"row_scale_memory": "recomputed"}, ["'recomputed'", "save, recompute", 'Did you mean "recompute"?']),
+        ({"row_scale_tasks": []}, ["row_scale_tasks=[]", "at least one name"]),
+        ({"row_scale_tasks": "rte"}, ["row_scale_tasks='rte'", "list"]),
+        ({"row_scale_tasks": ["a.b"]}, ["'a.b' is not a name", "letters"]),
+        ({"row_scale_tasks": ["lora_x"]}, ["'lora_x' is not a name", "without 'lora_'"]),
+        ({"row_scale_tasks": [3]}, ["3 is not a name"]),
+        ({"row_scale_tasks": ["rte", "rte"]}, ['"rte" stands twice']),
+    ],
+)
+def test_refusals(settings: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(InputError) as error:
+        AlphaLoraConfig(target_modules=["q_proj"], **settings)
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_the_new_type_is_a_member_like_the_others() -> None:
+    """What PEFT and transformers ask of it: by name, by value, in loops, as text, as a key."""
+    kind = AlphaLoraConfig().peft_type
+    assert kind is PeftType.ALPHALORA is PeftType["ALPHALORA"] is PeftType("ALPHALORA")
+    assert kind in list(PeftType)
+    assert (kind.value, kind.name, kind == "ALPHALORA", isinstance(kind, str)) == ("ALPHALORA", "ALPHALORA", True, True)
+    assert PEFT_TYPE_TO_CONFIG_MAPPING[kind] is AlphaLoraConfig
+    assert issubclass(AlphaLoraConfig, PeftConfig)
+    assert PeftType.LORA in list(PeftType)
+    assert len({member.value for member in PeftType}) == len(list(PeftType))
