@@ -21,7 +21,7 @@ def problems(**changes: object) -> dict[str, str]:
 def test_defaults_are_written_out() -> None:
     settings = parse_study(GOOD, "mine.yaml").settings()
     assert settings["methods"] == [
-        {"name": "lora", "lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": "all-linear"}
+        {"name": "lora", "learning_rate": None, "lora_alpha": 16.0, "lora_dropout": 0.0, "target_modules": "all-linear"}
     ]
     assert settings["training"]["dtype"] == "auto"
     assert settings["training"]["steps"] == 300
@@ -50,7 +50,7 @@ def test_all_problems_at_once() -> None:
         ({"methods": ["lorra"]}, "methods[0].name", 'Did you mean "lora"?'),
         ({"methods": [{"lora_alpa": 3}]}, "methods[0].lora_alpa", 'Did you mean "lora_alpha"?'),
         ({"methods": [{"target_modules": []}]}, "methods[0].target_modules", "at least one"),
-        ({"training": {"steps": 1, "epochs": 1}}, "training", "steps or epochs"),
+        ({"training": {"steps": 1, "epochs": 1}}, "training.epochs", "steps or epochs"),
         ({"training": {"learning_rate": True}}, "training.learning_rate", "valid number"),
         ({"training": {"weight_decay": "1"}}, "training.weight_decay", "valid number"),
         ({"packing": "yes"}, "packing", "boolean"),

@@ -9,7 +9,7 @@ import pytest
 from loralaw.errors import SpecError
 from loralaw.spec import parse_study
 from loralaw.study import check
-from loralaw.study.check import check_file
+from loralaw.study.check import check_file, check_settings
 
 
 def messages(**settings: object) -> dict[str, str]:
@@ -93,3 +93,69 @@ def test_examples_that_no_step_would_read(
         SpecError, match=r"sizes\[1\]: 8 examples asked, but 3 steps of 2 read only 6.*at least 4 steps"
     ):
         check(spec)
+
+
+@pytest.mark.parametrize(
+    ("method", "steps", "refused"),
+    [
+        ("lora", 12, None),
+        ("lora", 11, "11 steps of 2 read only 22 and"),
+        ("alpha-lora", 10, None),  # it learns from 19 of the 24, the row scale from the other 5
+        ("alpha-lora", 9, "9 steps of 2 read only 18 of 19 and the others could not matter: give at least 10 steps"),
+        ({"name": "alpha-lora", "row_scale_protocol": "joint"}, 11, "11 steps of 2 read only 22 and"),
+        ({"name": "alpha-lora", "row_scale_protocol": "authors"}, 11, "11 steps of 2 read only 22 and"),
+        ("full", 11, "11 steps of 2 read only 22 and"),
+    ],
+)
+def test_what_the_steps_read_is_counted_by_method(
+    method: object, steps: int, refused: str | None, tiny_model: Path, text_file: Path
+) -> None:
+    settings = {"base_models": [str(tiny_model)], "task": str(text_file), "sizes": [24], "methods": [method]}
+    ranks = {} if method == "full" else {"ranks": [1]}
+    spec = parse_study({**settings, **ranks, "training": {"steps": steps, "batch_size": 2, "max_length": 16}}, "s")
+    if refused is None:
+        check(spec)
+        return
+    with pytest.raises(SpecError) as caught:
+        check(spec)
+    assert refused in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("size", "changes", "refused"),
+    [
+        (7, {}, True),  # a fifth of it is one row
+        (8, {}, False),  # and of this two
+        (7, {"row_scale_share": 0.3}, False),
+        (4, {"row_scale_share": 0.8}, True),
+        (7, {"row_scale_protocol": "authors"}, True),
+        (2, {"row_scale_protocol": "joint"}, False),
+    ],
+)
+def test_examples_too_few_to_hold_any_out(
+    size: int, changes: dict[str, object], refused: bool, tiny_model: Path, text_file: Path
+) -> None:
+    method = {"name": "alpha-lora", **changes}
+    settings = {"base_models": [str(tiny_model)], "task": str(text_file), "ranks": [1], "sizes": [size]}
+    spec = parse_study({**settings, "methods": [method], "training": {"max_length": 16}}, "s")
+    if not refused:
+        check(spec)
+        return
+    with pytest.raises(SpecError, match=rf"sizes\[0\]: {size} examples asked, of which alpha-lora .*at least 2"):
+        check(spec)
+
+
+def test_full_fine_tuning_asks_nothing_of_ranks_and_targets(tiny_model: Path, text_file: Path) -> None:
+    settings = {"base_models": [str(tiny_model)], "task": str(text_file), "sizes": [4], "training": {"max_length": 16}}
+    check(parse_study({**settings, "methods": ["full"]}, "s"))
+    with pytest.raises(SpecError) as caught:
+        check(parse_study({**settings, "methods": ["full", {"target_modules": ["q_prj"]}], "ranks": [1]}, "s"))
+    assert [problem.where for problem in caught.value.problems] == ["methods[1].target_modules"]
+
+
+def test_settings_that_are_in_no_file_are_checked_as_those_of_a_file(tiny_model: Path, text_file: Path) -> None:
+    settings = {"base_models": [str(tiny_model)], "task": str(text_file), "ranks": [99], "sizes": [0]}
+    with pytest.raises(SpecError) as caught:
+        check_settings({**settings, "training": {"max_length": 16}}, "here")
+    assert {problem.where for problem in caught.value.problems} == {"sizes[0]", "ranks[0]"}
+    assert str(caught.value).startswith("here: 2 problems")

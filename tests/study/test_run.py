@@ -88,6 +88,27 @@ def test_the_table_does_not_depend_on_packing_or_interruption(
     assert_frame_equal(results(whole), results(solo), check_exact=True)
 
 
+def test_methods_that_train_alone_go_on_where_they_stopped(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    spec = study(tiny_model, text_file, methods=["lora", "dora", "alpha-lora", {"name": "full", "learning_rate": 1e-4}])
+    whole = loralaw.run(spec, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        loralaw.run(spec, tmp_path / "stopped", Recorder(interrupt_at=4))
+    counted = Recorder()
+    resumed = loralaw.run(spec, tmp_path / "stopped", counted)
+    assert counted.n_trained == 3 * 2 * 2 + 2 - (4 + 3)  # a pack of all four of lora, and three of dora's
+    assert_frame_equal(results(whole), results(resumed), check_exact=True)
+    table = whole.table()
+    assert table["status"].to_list() == ["finished"] * (3 * 2 * 2 + 2)
+    assert table.filter(pl.col("rank").is_null())["method"].to_list() == ["full(learning_rate=0.0001)"] * 2
+    for record in whole.records():
+        is_full = record["cell"]["method"]["name"] == "full"
+        folder = whole.cell_folder(record["key"])
+        assert ((folder / "model" / "model.safetensors").exists(), (folder / "adapter").exists()) == (
+            is_full,
+            not is_full,
+        )
+
+
 def test_a_grown_study_trains_only_its_new_cells(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     small = results(loralaw.run(study(tiny_model, text_file), tmp_path))
     counted = Recorder()
@@ -109,19 +130,19 @@ def test_divergence_is_a_result_and_harms_nobody(tiny_model: Path, text_file: Pa
 def test_a_failing_cell_costs_only_itself_and_is_tried_again(
     tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = run_room.__globals__["train_pack"]
+    real = run_room.__globals__["train_cells"]
 
     def broken(base: Any, task: Any, cells: Any, *rest: Any) -> Any:
         if any(cell.rank == 4 and cell.n_train_examples == 16 for cell in cells):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
         return real(base, task, cells, *rest)
 
-    monkeypatch.setitem(run_room.__globals__, "train_pack", broken)
+    monkeypatch.setitem(run_room.__globals__, "train_cells", broken)
     done = loralaw.run(study(tiny_model, text_file), tmp_path)
     assert sorted(done.table()["status"]) == ["finished"] * 3 + ["out-of-memory"]
     (key,) = done.pending_keys()
     assert "can't allocate memory" in (done.cell_folder(key) / "error.txt").read_text()
-    monkeypatch.setitem(run_room.__globals__, "train_pack", real)
+    monkeypatch.setitem(run_room.__globals__, "train_cells", real)
     counted = Recorder()
     mended = loralaw.run(study(tiny_model, text_file), tmp_path, counted)
     assert counted.n_trained == 1

@@ -185,8 +185,10 @@ def test_number_of_trained_parameters_is_what_is_saved(tmp_path: Path) -> None:
         pack.save_adapter(key, tmp_path / key)
         n_saved = sum(tensor.numel() for tensor in saved(tmp_path / key).values())
         assert pack.n_params_trainable(key) == n_saved
-    assert pack.n_params_trainable("a") == n_params_trainable(llama(), "all-linear", 3)
-    assert pack.n_params_trainable("qv") == n_params_trainable(llama(), ["q_proj", "v_proj"], 5)
+    method: dict[str, object] = {"name": "lora", "target_modules": "all-linear"}
+    assert pack.n_params_trainable("a") == n_params_trainable(llama(), method, 3)
+    method = {"name": "rslora", "target_modules": ["q_proj", "v_proj"]}
+    assert pack.n_params_trainable("qv") == n_params_trainable(llama(), method, 5)
 
 
 def test_unusable_input_is_refused_with_its_cure() -> None:

@@ -1,5 +1,8 @@
 """What packing would compute wrongly is refused before any training, and the model stays as it was."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -19,6 +22,7 @@ from transformers import (
 
 from loralaw.errors import InputError, ModelError
 from loralaw.training import Pack, n_params_trainable, smallest_targeted_dimension, targeted_layers
+from loralaw.tuners import AlphaLoraConfig
 
 # PEFT 0.21.2 reads an attribute that transformers 5.23 deprecates, whenever a PeftModel is made.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -174,8 +178,32 @@ def test_targets_are_those_of_peft() -> None:
         peft_model = get_peft_model(build(), LoraConfig(r=3, target_modules=targets, **fan))
         theirs = {n for n, m in peft_model.base_model.model.named_modules() if hasattr(m, "lora_A")}
         assert set(ours) == theirs
-        n_theirs = sum(parameter.numel() for parameter in peft_model.parameters() if parameter.requires_grad)
-        assert n_params_trainable(build(), targets, 3) == n_theirs
+
+
+@pytest.mark.parametrize("build", [llama, gpt2])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("lora", LoraConfig),
+        ("rslora", partial(LoraConfig, use_rslora=True)),
+        ("dora", partial(LoraConfig, use_dora=True)),
+        ("alpha-lora", AlphaLoraConfig),
+    ],
+)
+def test_numbers_of_trained_parameters_are_those_of_peft(
+    build: Callable[[], PreTrainedModel], name: str, kind: Callable[..., LoraConfig]
+) -> None:
+    for targets in ("all-linear", ["c_fc"] if build is gpt2 else ["v_proj", "layers.1.mlp.down_proj"]):
+        config = kind(r=3, target_modules=targets, fan_in_fan_out=build is gpt2)
+        expected, _ = get_peft_model(build(), config).get_nb_trainable_parameters()
+        assert n_params_trainable(build(), {"name": name, "target_modules": targets}, 3) == expected
+
+
+def test_full_fine_tuning_trains_everything_and_what_is_tied_once() -> None:
+    model = llama()
+    head, n_all = model.get_output_embeddings().weight, sum(p.numel() for p in model.state_dict().values())
+    assert head is model.get_input_embeddings().weight
+    assert n_params_trainable(model, {"name": "full"}, None) == n_all - head.numel()
 
 
 def test_smallest_targeted_dimension() -> None:

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from loralaw.miub import LayerStatistics
 from loralaw.training import Pack, PackCell
-from loralaw.training import pack as pack_module
+from loralaw.training import scores as scores_module
 
 torch.set_num_threads(1)
 # PEFT 0.21.2 reads an attribute that transformers 5.23 deprecates, whenever a PeftModel is made.
@@ -51,7 +51,7 @@ def reload(pack: Pack, key: str, folder: Path, build: Callable[[], PreTrainedMod
 def test_scores_equal_those_of_plain_peft_logits(
     build: Callable[[], PreTrainedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_module, "SCORE_TOKENS_PER_CELL", 3 * LENGTH)  # blocks of 3, 3 and 1 rows
+    monkeypatch.setattr(scores_module, "SCORE_TOKENS_PER_CELL", 3 * LENGTH)  # blocks of 3, 3 and 1 rows
     pack = trained_pack(cells_of(build), 6, build)
     ids, labels, mask = ragged_rows()
     scores = pack.score(ids, labels)

@@ -19,7 +19,8 @@ base_models: [micro-0.4m, micro-1.3m, micro-6m]
 # task: {{file: train.jsonl, text_column: text}}
 task: stdlib-code
 
-methods: [lora] # lora, rslora, or {{name: lora, lora_alpha: 32, lora_dropout: 0.1, target_modules: [q_proj, v_proj]}}
+# lora, rslora, dora, alpha-lora, full; with settings: {{name: lora, lora_alpha: 32, target_modules: [q_proj, v_proj]}}
+methods: [lora]
 ranks: [1, 4, 16, 64]
 sizes: [50, 200, 800] # training examples; not more than all steps read
 seeds: [0, 1]

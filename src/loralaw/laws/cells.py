@@ -23,6 +23,7 @@ class Cells:
         context: (n,) number of its context (see `contexts`).
         seed: (n,) number of its seed.
         n_excluded: Rows of the table without a usable value: not finished, no number, or no size.
+        n_without_size: Those of them that only lack a size along the axis, as full fine-tuning lacks a rank.
         n_contexts: Contexts that are used.
         n_contexts_left_out: Contexts with usable rows of which none is used.
         seeds_equal: Every seed gave the same values; only one of them is kept.
@@ -33,6 +34,7 @@ class Cells:
     context: NDArray[np.int64]
     seed: NDArray[np.int64]
     n_excluded: int
+    n_without_size: int
     n_contexts: int
     n_contexts_left_out: int
     seeds_equal: bool
@@ -69,7 +71,8 @@ def read_cells(table: pl.DataFrame, metric: str, axis: str) -> Cells:
 
     finished = pl.col("status").eq_missing("finished") if "status" in table.columns else pl.lit(True)
     value = pl.col(metric).cast(pl.Float64)
-    usable = table.filter(finished & value.is_not_null() & value.is_finite() & pl.col(axis).is_not_null())
+    measured = table.filter(finished & value.is_not_null() & value.is_finite())
+    usable = measured.filter(pl.col(axis).is_not_null())
     if usable.height == 0:
         raise TableError(
             f"none of the {table.height:,} rows can be used: each is unfinished or lacks {metric} or {axis}. "
@@ -82,7 +85,8 @@ def read_cells(table: pl.DataFrame, metric: str, axis: str) -> Cells:
             f"{axis} is {level[wrong][0]:g} in {wrong.sum():,} of {usable.height:,} finished rows: sizes along an axis "
             "must be finite and above 0. Leave such rows (a base model without adapter, say) out of the table"
         )
-    return _comparable_cells(usable, level, metric, context_columns(usable, axis), table.height - usable.height)
+    n_excluded, n_without_size = table.height - usable.height, measured.height - usable.height
+    return _comparable_cells(usable, level, metric, context_columns(usable, axis), n_excluded, n_without_size)
 
 
 def _check_number_columns(table: pl.DataFrame, metric: str, axis: str) -> None:
@@ -98,7 +102,12 @@ def _check_number_columns(table: pl.DataFrame, metric: str, axis: str) -> None:
 
 
 def _comparable_cells(
-    usable: pl.DataFrame, level: NDArray[np.float64], metric: str, columns: list[str], n_excluded: int
+    usable: pl.DataFrame,
+    level: NDArray[np.float64],
+    metric: str,
+    columns: list[str],
+    n_excluded: int,
+    n_without_size: int,
 ) -> Cells:
     value = usable[metric].cast(pl.Float64).to_numpy()
     context = context_codes(usable, columns)
@@ -122,7 +131,7 @@ def _comparable_cells(
     if seeds_equal:
         once = np.unique(np.column_stack([context, level]), axis=0, return_index=True)[1]
         level, value, context, seed = level[once], value[once], context[once], np.zeros_like(seed[once])
-    return Cells(level, value, context, seed, n_excluded, n_contexts, n_contexts_left_out, seeds_equal)
+    return Cells(level, value, context, seed, n_excluded, n_without_size, n_contexts, n_contexts_left_out, seeds_equal)
 
 
 def _do_seeds_recur(context: NDArray[np.int64], seed: NDArray[np.int64], level: NDArray[np.int64]) -> bool:

@@ -71,6 +71,7 @@ def fit(table: pl.DataFrame, *, metric: str, axis: str) -> LawFit:
         bound=known.bound,
         n_cells=len(cells.value),
         n_excluded=cells.n_excluded,
+        n_without_size=cells.n_without_size,
         n_contexts=cells.n_contexts,
         n_contexts_left_out=cells.n_contexts_left_out,
     )

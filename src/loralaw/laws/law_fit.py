@@ -56,6 +56,7 @@ class LawFit:
         bound: What the floor cannot pass.
         n_cells: Rows of the table that were used.
         n_excluded: Rows that were not finished, or had no number or no size.
+        n_without_size: Those of them that only have no size, as full fine-tuning has no rank.
         n_contexts: Settings of the other axes that were used: those run at every level.
         n_contexts_left_out: Settings that were not.
     """
@@ -75,6 +76,7 @@ class LawFit:
     bound: float | None
     n_cells: int
     n_excluded: int
+    n_without_size: int
     n_contexts: int
     n_contexts_left_out: int
 

@@ -126,10 +126,15 @@ def _left_out(fit: LawFit) -> list[str]:
             f"Used: {fit.n_contexts:,} of {fit.n_contexts + fit.n_contexts_left_out:,} settings of the other axes, "
             "those run at the same levels and seeds; the others cannot be compared along this axis."
         )
-    if fit.n_excluded:
-        rows = "1 row was" if fit.n_excluded == 1 else f"{fit.n_excluded:,} rows were"
-        sentences.append(f"{rows} left out: not finished, or without a number.")
+    if n_without_number := fit.n_excluded - fit.n_without_size:
+        sentences.append(f"{_rows_were(n_without_number)} left out: not finished, or without a number.")
+    if fit.n_without_size:
+        sentences.append(f"{_rows_were(fit.n_without_size)} left out: no {_axis(fit)}.")
     return sentences
+
+
+def _rows_were(count: int) -> str:
+    return "1 row was" if count == 1 else f"{count:,} rows were"
 
 
 def _law(fit: LawFit) -> str:

@@ -14,13 +14,14 @@ class Cell:
     """Everything that decides the result of one training run.
 
     `base_model` is the name in the study file, `base_model_hash` and `data_hash` are the contents behind the names.
-    `method`, `training` and `evaluation` are the resolved sections of the study file as plain JSON types.
+    `method`, `training` and `evaluation` are the resolved sections of the study file as plain JSON types. `rank` is
+    None where the method has none.
     """
 
     base_model: str
     base_model_hash: str
     method: dict[str, Any]
-    rank: int
+    rank: int | None
     n_train_examples: int
     seed: int
     task: dict[str, Any]

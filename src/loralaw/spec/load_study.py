@@ -9,12 +9,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from loralaw.errors import Problem, SpecError, did_you_mean
+from loralaw.spec.methods import METHOD_NAMES, method_class
 from loralaw.spec.salvage import salvage
-from loralaw.spec.study_spec import EvaluationSpec, MethodSpec, StudySpec, TaskSpec, TrainingSpec
+from loralaw.spec.study_spec import EvaluationSpec, StudySpec, TaskSpec, TrainingSpec
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "task": TaskSpec,
-    "methods": MethodSpec,
     "training": TrainingSpec,
     "evaluation": EvaluationSpec,
 }
@@ -107,7 +107,11 @@ def _problem(error: dict[str, Any]) -> Problem:
     if kind == "literal_error":
         hint = did_you_mean(value, re.findall(r"'([^']+)'", context["expected"]))
         return Problem(where, f"{_shown(value)} is not one of {context['expected']}.{hint}")
-    if kind in ("model_type", "dict_type"):
+    if kind == "union_tag_invalid":
+        names = ", ".join(f"'{name}'" for name in METHOD_NAMES)
+        hint = did_you_mean(context["tag"], METHOD_NAMES)
+        return Problem(f"{where}.name", f"{_shown(value['name'])} is not one of {names}.{hint}")
+    if kind in ("model_type", "dict_type", "model_attributes_type"):
         return Problem(where, f"{_shown(value)} is not settings: write `key: value` lines below it")
     if kind == "list_type":
         return Problem(where, f"{_shown(value)} is not a list: write [{value}]")
@@ -121,11 +125,20 @@ def _problem(error: dict[str, Any]) -> Problem:
 
 
 def _model_at(location: tuple[str | int, ...]) -> type[BaseModel]:
+    if _has_method_name(location):
+        return method_class(str(location[2]))
     return _SECTIONS.get(str(location[0]), StudySpec) if len(location) > 1 else StudySpec
 
 
+def _has_method_name(location: tuple[str | int, ...]) -> bool:
+    """Whether pydantic's place has the name of the method at its third place, as in ("methods", 0, "lora", ...)."""
+    return location[0] == "methods" and len(location) > 2
+
+
 def _where(location: tuple[str | int, ...]) -> str:
-    """("methods", 0, "lora_alpha") as methods[0].lora_alpha, without pydantic's names of the members of a union."""
+    """("methods", 0, "lora", "lora_alpha") as methods[0].lora_alpha: without the names of the members of a union."""
+    if _has_method_name(location):
+        location = location[:2] + location[3:]
     text = ""
     for part in location:
         if isinstance(part, int):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ from pydantic import ValidationError
 
 from loralaw.spec.study_spec import StudySpec
 
-_STAND_INS: dict[str, Any] = {"ranks": [1], "sizes": [1]}
+# Where full fine-tuning is the only method that is left, ranks are a mistake.
+_STAND_INS: tuple[dict[str, Any], ...] = ({"ranks": [1], "sizes": [1]}, {"sizes": [1]})
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def salvage(raw: dict[str, Any], places: Sequence[tuple[str | int, ...]]) -> Sal
             rest[name] = [rest[name][i] for i in kept[name]]
             if not rest[name]:
                 del rest[name]
-    try:
-        return Salvage(StudySpec.model_validate({**_STAND_INS, **rest}), kept)
-    except ValidationError:
-        return None
+    for stand_ins in _STAND_INS:
+        with suppress(ValidationError):
+            return Salvage(StudySpec.model_validate({**stand_ins, **rest}), kept)
+    return None

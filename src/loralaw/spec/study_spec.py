@@ -3,35 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from loralaw.spec.methods import LoraMethod, MethodSpec
+from loralaw.spec.settings import Count, Name, Number, Rank, Seed, Settings
 
 DEFAULT_STEPS = 300
 FILE_ENDINGS = (".jsonl", ".csv", ".parquet")
-
-Rank = Annotated[int, Field(ge=1, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
-Number = Annotated[float, Field(strict=True)]
-Seed = Annotated[int, Field(ge=0, lt=2**32, strict=True)]
-Name = Annotated[str, Field(min_length=1, strict=True)]
-
-
-class Settings(BaseModel):
-    """No unknown keys, and nothing changes after validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class MethodSpec(Settings):
-    """One way to adapt the base model; its rank is an axis of the study."""
-
-    name: Literal["lora", "rslora"] = "lora"
-    """`lora` scales the adapter by lora_alpha / rank, `rslora` by lora_alpha / sqrt(rank)."""
-    lora_alpha: Annotated[Number, Field(gt=0)] = 16.0
-    """PEFT's constant in the scale of the adapter (dimensionless)."""
-    lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    """Probability that an input of the adapter is dropped while training."""
-    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
-    """Names of the linear layers that get an adapter, or all of them but the head."""
 
 
 class TaskSpec(Settings):
@@ -93,11 +71,12 @@ class TrainingSpec(Settings):
             return {**value, "steps": DEFAULT_STEPS}
         return value
 
-    @model_validator(mode="after")
-    def _one_length(self) -> "TrainingSpec":
-        if self.steps is not None and self.epochs is not None:
+    @field_validator("epochs")
+    @classmethod
+    def _one_length(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("steps") is not None:
             raise ValueError("give steps or epochs, not both")
-        return self
+        return value
 
     def n_steps(self, n_train_examples: int) -> int:
         """Optimizer steps of a cell with this many training examples."""
@@ -124,11 +103,12 @@ class StudySpec(Settings):
     base_models: Annotated[list[Name], Field(min_length=1)]
     """Embedded names, local folders and hub names alike."""
     task: TaskSpec
-    methods: Annotated[list[MethodSpec], Field(min_length=1)] = [MethodSpec()]
-    ranks: Annotated[list[Rank], Field(min_length=1)]
+    methods: list[Annotated[MethodSpec, Field(discriminator="name")]] = Field(default=[LoraMethod()], min_length=1)
+    ranks: list[Rank] = Field(default=[], validate_default=True)
+    """Of every method but `full`, which has none; empty only where there is no other method."""
     sizes: Annotated[list[Count], Field(min_length=1)]
     """Training examples of a cell; a smaller set is part of the larger one with the same seed."""
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0, 1]
+    seeds: list[Seed] = Field(default=[0, 1], min_length=1)
     """A seed draws the training examples, their order, and the adapter's first weights."""
     layout: Literal["grid", "star"] = "grid"
     """All combinations, or one axis at a time around the middle entry of each list."""
@@ -147,14 +127,39 @@ class StudySpec(Settings):
     @field_validator("methods", mode="before")
     @classmethod
     def _methods_by_name(cls, value: Any) -> Any:
-        return [{"name": m} if isinstance(m, str) else m for m in value] if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        sections = [{"name": m} if isinstance(m, str) else m for m in value]
+        return [{"name": "lora", **m} if isinstance(m, dict) else m for m in sections]
 
     @field_validator("base_models", "methods", "ranks", "sizes", "seeds")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
         repeated = [v for i, v in enumerate(value) if v in value[:i]]
         if repeated:
-            raise ValueError(f"{repeated[0]} stands twice: list each value once")
+            name = getattr(repeated[0], "name", repeated[0])
+            raise ValueError(f"{name} stands twice: list each value once")
+        return value
+
+    @field_validator("ranks")
+    @classmethod
+    def _ranks_where_needed(cls, value: list[int], info: ValidationInfo) -> list[int]:
+        methods = info.data.get("methods", [])  # absent where they are wrong themselves: then nothing is known
+        if not value and any(method.has_rank for method in methods):
+            raise ValueError("is required and missing: every method but full needs a rank, at least one")
+        if value and methods and not any(method.has_rank for method in methods):
+            raise ValueError("full fine-tuning has no rank: leave it out, or add another method")
+        return value
+
+    @field_validator("layout")
+    @classmethod
+    def _star_around_a_rank(cls, value: str, info: ValidationInfo) -> str:
+        methods, ranks = info.data.get("methods"), info.data.get("ranks")
+        if value == "star" and methods and ranks and len(ranks) > 1 and not methods[len(methods) // 2].has_rank:
+            raise ValueError(
+                f"a star varies the rank with its middle method, and the middle one here is full, which has none: "
+                f"put another method in the middle of methods ({len(methods)} are given), or use grid"
+            )
         return value
 
     def settings(self) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 study.json                  settings with every default, planned keys, provenance
 cells/<key>/cell.json       what the cell is
 cells/<key>/events.jsonl    its training log
-cells/<key>/adapter/        an ordinary PEFT adapter
+cells/<key>/adapter/        an ordinary PEFT adapter,
+cells/<key>/model/          or, after full fine-tuning, an ordinary folder of transformers
 cells/<key>/record.json     present = finished: its result for good
 """
 
@@ -22,6 +23,8 @@ from loralaw.store.events import append_event, read_events
 from loralaw.store.table import table_of
 
 FORMAT = 1
+ADAPTER, MODEL = "adapter", "model"
+"""Folders of what a cell trained, inside the cell's own: PEFT's, or transformers' where all weights were trained."""
 RETRIED = ("error", "out-of-memory")
 """Outcomes that another run may mend; a diverged cell would diverge again, so it is a result."""
 
@@ -102,18 +105,28 @@ class Study:
             (folder / name).unlink(missing_ok=True)
 
     def adapter_folder(self, key: str) -> Path:
-        """Where the adapter of a cell goes, in PEFT's format."""
-        return self.cell_folder(key) / "adapter"
+        """Where the adapter of a cell lies, in PEFT's format."""
+        return self.cell_folder(key) / ADAPTER
 
     def log(self, key: str, event: dict[str, Any]) -> None:
         append_event(self.cell_folder(key) / "events.jsonl", event)
 
     def finish_cell(self, record: dict[str, Any]) -> None:
-        """The last act of a cell; its adapter is in place before, and safe on the disk."""
-        sync_files(self.adapter_folder(record["key"]))
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        record["provenance"] = {**record["provenance"], "loralaw": __version__, "finished_at": now}
-        write_json(self.cell_folder(record["key"]) / "record.json", {"format": FORMAT, **record})
+        """The last act of a cell; what it trained is in place before."""
+        write_record(self.cell_folder(record["key"]), record)
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Make what was trained safe on the disk, then write the record with time and version: the result for good.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    for name in (ADAPTER, MODEL):
+        sync_files(folder / name)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record["provenance"] = {**record["provenance"], "loralaw": __version__, "finished_at": now}
+    write_json(folder / "record.json", {"format": FORMAT, **record})
 
 
 def open_study(path: str | Path) -> Study:

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from loralaw.spec import MethodSpec
+from loralaw.spec import method_class
 
 COLUMNS: dict[str, pl.DataType] = {
     "key": pl.String(),
@@ -39,7 +39,10 @@ COLUMNS: dict[str, pl.DataType] = {
     "evaluate_seconds": pl.Float64(),
     "peak_memory_bytes": pl.Int64(),
 }
-"""Units: cross-entropy nats a token (per byte: nats a byte of text), MIUB and Jensen-Shannon nats, times seconds."""
+"""Units: cross-entropy nats a token (per byte: nats a byte of text), MIUB and Jensen-Shannon nats, times seconds.
+
+`rank` is null for full fine-tuning.
+"""
 
 
 def table_of(records: Iterable[dict[str, Any]]) -> pl.DataFrame:
@@ -63,10 +66,16 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 def method_label(method: dict[str, Any]) -> str:
     """`lora`, or the name with those settings that differ from the defaults: `lora(lora_alpha=32)`."""
-    defaults = MethodSpec().model_dump(exclude={"name"})
+    fields = method_class(method["name"]).model_fields
     other = [
-        f"{name}={'+'.join(value) if isinstance(value, list) else f'{value:g}'}"
+        f"{name}={_setting(value)}"
         for name, value in method.items()
-        if name in defaults and value != defaults[name]
+        if name != "name" and name in fields and value != fields[name].default
     ]
     return str(method["name"]) + (f"({', '.join(other)})" if other else "")
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(value)
+    return value if isinstance(value, str) else f"{value:g}"

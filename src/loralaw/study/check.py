@@ -1,17 +1,31 @@
 """Whether a study can run: models, data, ranks and sizes against each other, with all problems at once."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from loralaw.errors import DataError, ModelError, Problem, SpecError
 from loralaw.models import ModelSource, check_files, find_model, skeleton
-from loralaw.spec import Salvage, StudySpec, TrainingSpec, load_study
+from loralaw.spec import (
+    AdapterMethod,
+    AlphaLoraMethod,
+    MethodSpec,
+    Salvage,
+    StudySpec,
+    TrainingSpec,
+    load_study,
+    parse_study,
+)
 from loralaw.tasks import TaskData, load_task
 from loralaw.training import smallest_targeted_dimension
+
+_FEWEST_ROWS = 2
+"""Of the part of a cell's examples that the row scale learns from, and of the part that the adapter does."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +55,25 @@ def check_file(path: str | Path) -> CheckedStudy:
     Raises:
         SpecError: with every problem that was found.
     """
+    return _check_all(lambda: load_study(path), str(path))
+
+
+def check_settings(settings: dict[str, Any], source: str) -> CheckedStudy:
+    """As `check_file`, of settings that are not in a file; relative places in them start from the current folder.
+
+    Raises:
+        SpecError: with every problem that was found.
+    """
+    return _check_all(lambda: parse_study(settings, source), source)
+
+
+def _check_all(read: Callable[[], StudySpec], source: str) -> CheckedStudy:
     try:
-        return check(load_study(path), str(path))
+        return check(read(), source)
     except SpecError as error:
         if not isinstance(error.rest, Salvage):
             raise
-        raise SpecError(str(path), [*error.problems, *_more_problems(error.rest)]) from None
+        raise SpecError(source, [*error.problems, *_more_problems(error.rest)]) from None
 
 
 def _more_problems(rest: Salvage) -> list[Problem]:
@@ -84,24 +111,41 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
         problems.append(Problem("task", str(error)))
         raise SpecError(source, list(dict.fromkeys(problems))) from None
     for index, size in enumerate(spec.sizes):
-        if reason := _why_not(spec.training, size, len(data.train)):
+        reasons = [_why_not(spec.training, method, size, len(data.train)) for method in spec.methods]
+        if reason := next(filter(None, reasons), None):
             problems.append(Problem(f"sizes[{index}]", f"{size:,} examples asked, {reason}"))
     if problems:
         raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
 
 
-def _why_not(training: TrainingSpec, size: int, n_rows: int) -> str | None:
+def _why_not(training: TrainingSpec, method: MethodSpec, size: int, n_rows: int) -> str | None:
     """Why a cell cannot learn from so many examples; None: it can."""
     if size > n_rows:
         return f"the task has {n_rows:,} training examples"
-    n_read = training.n_steps(size) * training.batch_size
-    if training.epochs is None and n_read < size:
+    if isinstance(method, AlphaLoraMethod) and (reason := _why_no_two_parts(method, size)):
+        return reason
+    n_read, n_needed = training.n_steps(size) * training.batch_size, method.n_adapter_rows(size)
+    if training.epochs is None and n_read < n_needed:
+        of_which = f" of {n_needed:,}" if n_needed < size else ""
         return (
-            f"but {training.n_steps(size):,} steps of {training.batch_size} read only {n_read:,} and the others could "
-            f"not matter: give at least {math.ceil(size / training.batch_size):,} steps, or fewer examples"
+            f"but {training.n_steps(size):,} steps of {training.batch_size} read only {n_read:,}{of_which} and the "
+            f"others could not matter: give at least {math.ceil(n_needed / training.batch_size):,} steps, or fewer "
+            "examples"
         )
     return None
+
+
+def _why_no_two_parts(method: AlphaLoraMethod, size: int) -> str | None:
+    """Why so few examples do not do for both the row scale and the adapter."""
+    n_adapter, n_row_scale = method.n_adapter_rows(size), method.n_row_scale_rows(size)
+    if method.row_scale_protocol == "joint" or min(n_adapter, n_row_scale) >= _FEWEST_ROWS:
+        return None
+    return (
+        f"of which alpha-lora would give the row scale {n_row_scale} (row_scale_share is {method.row_scale_share:g}) "
+        f"and the adapter {n_adapter}: each needs at least {_FEWEST_ROWS}; give more examples, or let α learn from the "
+        "adapter's own batches (row_scale_protocol joint)"
+    )
 
 
 def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
@@ -117,6 +161,8 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
         text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'
         problems.append(Problem("training.max_length", text))
     for index, method in enumerate(spec.methods):
+        if not isinstance(method, AdapterMethod):
+            continue
         try:
             layer, n_in, n_out = smallest_targeted_dimension(model.skeleton, method.target_modules)
         except ModelError as error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loralaw.spec import Cell, points
 from loralaw.study.check import CheckedStudy
-from loralaw.training import machine, n_params_trainable, n_steps_of
+from loralaw.training import is_packed, machine, n_params_trainable, n_steps_of
 
 BEST_STEP_TOKENS = 4000
 """Packing gains up to 2,000 to 8,000 tokens a step (measured); beyond it only memory grows."""
@@ -21,7 +21,7 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
         Cell(
             base_model=point.base_model,
             base_model_hash=checked.models[point.base_model].source.hash,
-            method=point.method.model_dump(mode="json"),
+            method=point.method.model_dump(mode="json", exclude_none=True),
             rank=point.rank,
             n_train_examples=point.n_train_examples,
             seed=point.seed,
@@ -37,14 +37,15 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
 def plan_packs(cells: Sequence[Cell], checked: CheckedStudy) -> list[list[Cell]]:
     """Group cells of one base model and one number of steps into packs of nearly equal size.
 
-    Base models come in the order of the study. How cells are grouped does not change their results.
+    Cells of a method that trains alone are packs of one. Base models come in the order of the study. How cells are
+    grouped does not change their results.
     """
-    groups: dict[tuple[str, int], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[str, int, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.base_model, n_steps_of(cell)].append(cell)
+        groups[cell.base_model, n_steps_of(cell), is_packed(cell.method)].append(cell)
     packs = []
-    for (base_model, _), group in groups.items():
-        n_packs = -(-len(group) // _pack_size(group, checked, base_model))
+    for (base_model, _, together), group in groups.items():
+        n_packs = -(-len(group) // (_pack_size(group, checked, base_model) if together else 1))
         packs += [group[len(group) * i // n_packs : len(group) * (i + 1) // n_packs] for i in range(n_packs)]
     return packs
 
@@ -54,9 +55,14 @@ def _pack_size(group: list[Cell], checked: CheckedStudy, base_model: str) -> int
     if not spec.packing:
         return 1
     n_tokens = spec.training.batch_size * spec.training.max_length
-    model, largest = checked.models[base_model], max(group, key=lambda cell: cell.rank)
-    n_trainable = n_params_trainable(model.skeleton, largest.method["target_modules"], largest.rank)
-    of_cell = machine.cell_bytes(model.skeleton.config, n_tokens, largest.rank, n_trainable, spec.training.dtype)
+    model, largest = checked.models[base_model], max(group, key=_rank)
+    n_trainable = n_params_trainable(model.skeleton, largest.method, largest.rank)
+    of_cell = machine.cell_bytes(model.skeleton.config, n_tokens, _rank(largest), n_trainable, spec.training.dtype)
     of_weights = 4 * model.n_params + (2 * model.n_params if spec.training.dtype == "bfloat16" else 0)
     room = int(MEMORY_SHARE * machine.available_bytes()) - of_weights
     return max(1, min(BEST_STEP_TOKENS // n_tokens, room // of_cell))
+
+
+def _rank(cell: Cell) -> int:
+    """0 where the method has none."""
+    return cell.rank or 0

@@ -60,7 +60,12 @@ class LiveProgress(RunProgress):
         self._bars.start()
 
     def begin_pack(self, title: str, n_cells: int, work: float) -> None:
-        self._bars.reset(self._pack, total=work, description=escape(title), note=f"{n_cells} cells at once")
+        self._bars.reset(
+            self._pack,
+            total=work,
+            description=escape(title),
+            note="1 cell" if n_cells == 1 else f"{n_cells} cells at once",
+        )
 
     def advance(self, work: float) -> None:
         self._bars.advance(self._study, work)
@@ -90,10 +95,10 @@ class PlainProgress(RunProgress):
     def begin(self, name: str, n_cells: int, n_ended: int, work: float) -> None:
         self._n_cells, self._n_ended, self._work = n_cells, n_ended, work
         self._started = time.monotonic()
-        self._print(f"{name}: {n_cells} cells, {n_ended} of them ended before")
+        self._print(f"{name}: 1 cell" if n_cells == 1 else f"{name}: {n_cells} cells, {n_ended} of them ended before")
 
     def begin_pack(self, title: str, n_cells: int, work: float) -> None:
-        self._print(f"training {n_cells} cells of {title} at once")
+        self._print(f"training {title}" if n_cells == 1 else f"training {n_cells} cells of {title} at once")
 
     def advance(self, work: float) -> None:
         self._done += work

@@ -1,14 +1,16 @@
-"""A pack of cells in, adapters and measurements out."""
+"""Cells in, trained adapters or models and measurements out."""
 
 from loralaw.training.cell import SCHEDULES as SCHEDULES
 from loralaw.training.cell import PackCell as PackCell
+from loralaw.training.cell_settings import is_packed as is_packed
+from loralaw.training.cell_settings import n_steps_of as n_steps_of
 from loralaw.training.encoded_task import EncodedTask as EncodedTask
+from loralaw.training.ledger import PackEvents as PackEvents
 from loralaw.training.pack import Pack as Pack
 from loralaw.training.record import cell_record as cell_record
 from loralaw.training.scores import Scores as Scores
 from loralaw.training.targets import n_params_trainable as n_params_trainable
 from loralaw.training.targets import smallest_targeted_dimension as smallest_targeted_dimension
 from loralaw.training.targets import targeted_layers as targeted_layers
-from loralaw.training.train_pack import PackEvents as PackEvents
-from loralaw.training.train_pack import n_steps_of as n_steps_of
+from loralaw.training.train_cells import train_cells as train_cells
 from loralaw.training.train_pack import train_pack as train_pack

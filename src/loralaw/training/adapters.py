@@ -75,15 +75,7 @@ def build_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> Adap
     """
     _check_config(config)
     config = copy.deepcopy(config)
-    targets = targeted_layers(model, config.target_modules or "")
-    for name in targets:
-        if type(model.get_submodule(name)) not in (torch.nn.Linear, Conv1D):
-            raise ModelError(
-                f"{name} is a {type(model.get_submodule(name)).__name__}: packed training multiplies with the weights "
-                "itself and knows torch.nn.Linear and Conv1D only; load the model unquantised and unchanged"
-            )
-    # PEFT warns unless this says how the weights lie, and then does the same.
-    config.fan_in_fan_out = all(isinstance(model.get_submodule(name), Conv1D) for name in targets)
+    set_layout(config, model)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
         tuner = LoraModel(model, config, "default")  # what get_peft_model wraps; it draws the same numbers
@@ -92,6 +84,22 @@ def build_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> Adap
         finally:
             tuner.unload()
     return Adapter(config, scaling, layers)
+
+
+def set_layout(config: LoraConfig, model: PreTrainedModel) -> None:
+    """Tell PEFT how the weights of the targeted layers lie: it warns unless it is told, and then does the same.
+
+    Raises:
+        ModelError: the targeted layers do not exist or are not linear.
+    """
+    layers = {name: model.get_submodule(name) for name in targeted_layers(model, config.target_modules or "")}
+    for name, layer in layers.items():
+        if type(layer) not in (torch.nn.Linear, Conv1D):
+            raise ModelError(
+                f"{name} is a {type(layer).__name__}: packed training multiplies with the weights "
+                "itself and knows torch.nn.Linear and Conv1D only; load the model unquantised and unchanged"
+            )
+    config.fan_in_fan_out = all(isinstance(layer, Conv1D) for layer in layers.values())
 
 
 def save_adapter(adapter: Adapter, trained: Mapping[str, LayerAdapter], base_name: str, folder: Path) -> None:
@@ -106,19 +114,24 @@ def save_adapter(adapter: Adapter, trained: Mapping[str, LayerAdapter], base_nam
     Raises:
         StorageError: the disk refused.
     """
-    config = copy.deepcopy(adapter.config)
-    config.inference_mode, config.base_model_name_or_path = True, base_name or None
-    config.task_type = config.task_type or "CAUSAL_LM"
-    # A set would be written in another order in every process.
-    config.target_modules = sorted(config.target_modules)
     tensors = {}
     for name, layer in trained.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.T.contiguous().cpu()
         tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.T.contiguous().cpu()
+    write_adapter(adapter.config, tensors, base_name, folder)
+
+
+def write_adapter(config: LoraConfig, tensors: Mapping[str, Tensor], base_name: str, folder: Path) -> None:
+    """`save_adapter` for tensors on the processor, by the names that PEFT's state dict gives them."""
+    config = copy.deepcopy(config)
+    config.inference_mode, config.base_model_name_or_path = True, base_name or None
+    config.task_type = config.task_type or "CAUSAL_LM"
+    # A set would be written in another order in every process.
+    config.target_modules = sorted(config.target_modules)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         config.save_pretrained(str(folder))
-        save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(dict(tensors), folder / "adapter_model.safetensors", metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"the adapter could not be written to {folder}: {error}. Every finished cell is safe; free some space, "

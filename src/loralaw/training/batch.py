@@ -31,8 +31,13 @@ def check_batch(cell: PackCell, batch: Batch, pad_to: int) -> None:
             f'cell "{cell.key}": the batch is {tuple(ids.shape)}; '
             f"give its {cell.batch_size} rows of at most pad_to={pad_to} tokens"
         )
+    check_scored(cell.key, labels)
+
+
+def check_scored(key: str, labels: Tensor) -> None:
+    """Raise `InputError` unless a cell's batch has a scored token."""
     if not bool((labels[:, 1:] != NOT_SCORED).any()):
-        raise InputError(f'cell "{cell.key}": no token of the batch is scored (labels of -100), so nothing to learn')
+        raise InputError(f'cell "{key}": no token of the batch is scored (labels of -100), so nothing to learn')
 
 
 def pad_right(tokens: Tensor, length: int, value: int) -> Tensor:

@@ -45,9 +45,14 @@ def batches(rows: EncodedRows, n_examples: int, batch_size: int, seed: int) -> I
 
     Every batch is full: where a pass ends inside a batch, the next one begins there.
     """
+    return (rows.rows(batch) for batch in batch_rows(n_examples, batch_size, seed))
+
+
+def batch_rows(n_examples: int, batch_size: int, seed: int) -> Iterator[list[int]]:
+    """Which rows are in each of the `batches`."""
     rng, queue = random.Random(seed), list[int]()
     while True:
         while len(queue) < batch_size:
             queue += rng.sample(range(n_examples), n_examples)
         batch, queue = queue[:batch_size], queue[batch_size:]
-        yield rows.rows(batch)
+        yield batch

@@ -1,4 +1,6 @@
-"""The frozen base of a pack: checked, put into a known state, and given back as it was."""
+"""The base model in training: checked, put into a known state, and given back as it was."""
+
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +44,14 @@ class FrozenBase:
                 attention.register()
                 model.set_attn_implementation(attention.FLOAT32_SDPA)
             check_behaviour(model)
-            head = model.get_output_embeddings()
-            self.head = Head(
-                head.weight.detach().to(dtype), None if head.bias is None else head.bias.detach().to(dtype)
-            )
         except BaseException:
             self.restore()
             raise
+
+    @cached_property
+    def head(self) -> Head:
+        """The frozen output head, cast once."""
+        return output_head(self.model, self.dtype)
 
     def hidden_states(self, ids: Tensor) -> Tensor:
         """(rows, length) token ids -> (rows, length, hidden) before the head.
@@ -67,6 +70,12 @@ class FrozenBase:
             parameter.requires_grad_(requires_grad)
         if self.model.config._attn_implementation != self._attention:
             self.model.set_attn_implementation(self._attention)
+
+
+def output_head(model: PreTrainedModel, dtype: torch.dtype) -> Head:
+    """The model's output head as it is now, in the type of the products."""
+    head = model.get_output_embeddings()
+    return Head(head.weight.detach().to(dtype), None if head.bias is None else head.bias.detach().to(dtype))
 
 
 def check_structure(model: PreTrainedModel) -> None:

@@ -1,8 +1,11 @@
 """What the machine can do and what a pack needs of it: device, arithmetic, memory."""
 
+import ctypes
+import gc
 import os
 import platform
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +67,17 @@ def available_bytes() -> int:
 
 
 def reset_peak_memory() -> None:
-    """Begin a new measurement of the peak, where the system can."""
+    """Begin a new measurement of the peak, where the system can; what is no longer used is given back before.
+
+    A Trainer and its model refer to each other, so that they wait for the collector; and a process keeps memory that it
+    has freed: the peak of what comes next would be that of what was before.
+    """
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     elif sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # glibc only
+            ctypes.CDLL(None).malloc_trim(0)
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:

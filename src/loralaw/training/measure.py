@@ -1,15 +1,39 @@
-"""Every metric of every cell of a pack: on test rows, on questions, and inside the adapter on validation rows."""
+"""Every metric of trained cells: on test rows, on questions, and inside the adapter on validation rows."""
 
-from typing import Any
+from typing import Any, Protocol
+
+from torch import Tensor
 
 from loralaw.miub import LayerStatistics, plain
+from loralaw.miub.cosine import Cosine
+from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of
+from loralaw.miub.norm_ratio import NormRatio
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.metrics import choice_metrics, language_metrics
-from loralaw.training.pack import Pack
+from loralaw.training.scores import Scores
+
+_INSIDE = (*map(column_of, DEFAULT_ESTIMATORS), NormRatio.name, Cosine.name, "effective_rank")
 
 
-def measure(pack: Pack, task: EncodedTask) -> dict[str, dict[str, Any]]:
-    """Measure all cells of a pack in one pass each over the same rows.
+class Measurable(Protocol):
+    """Trained cells of one base model, as `Pack` and `SoloModel` hold them."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The cells, in the order of `Scores`."""
+
+    def score(self, ids: Tensor, labels: Tensor) -> Scores:
+        """Score the same (rows, length) tokens with every cell."""
+
+    def probe(self, ids: Tensor, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
+        """Add every adapted layer's z and u on the same rows to statistics, cell by cell; nothing without adapters."""
+
+    def effective_ranks(self, key: str) -> dict[str, float]:
+        """Of a cell's adapter, by layer; empty without one."""
+
+
+def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]:
+    """Measure all cells in one pass each over the same rows.
 
     The test rows are touched here and nowhere else. MIUB is measured on validation rows.
 
@@ -17,36 +41,46 @@ def measure(pack: Pack, task: EncodedTask) -> dict[str, dict[str, Any]]:
         By key: `metrics`, `absent_metrics` (why one is not there), and `layers` (MIUB and controls by layer).
     """
     inside, rows = LayerStatistics(), task.probe
-    pack.probe(rows.ids, rows.token_mask, rows.document, inside)
-    language, choices = _language(pack, task), _choices(pack, task)
+    trained.probe(rows.ids, rows.token_mask, rows.document, inside)
+    language, choices = _language(trained, task), _choices(trained, task)
     measured = {}
-    for key in pack.keys:
-        ranks = pack.effective_ranks(key)
-        layers = [plain({**row, "effective_rank": ranks[str(row["layer"])]}) for row in inside.rows(key)]
-        means = {**inside.means(key), "effective_rank": sum(ranks.values()) / len(ranks)}
+    for key in trained.keys:
+        layers, means = _inside(inside, key, trained.effective_ranks(key))
         metrics = {**language[key], **choices.get(key, {}), **plain(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
             absent["choice_accuracy"] = "the task has no multiple-choice questions"
+        if not layers:
+            absent |= dict.fromkeys(_INSIDE, "there is no adapter")
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers}
     return measured
 
 
-def _language(pack: Pack, task: EncodedTask) -> dict[str, dict[str, float | None]]:
-    scores, rows = pack.score(task.test.ids, task.test.labels), task.test
+def _inside(
+    statistics: LayerStatistics, key: str, ranks: dict[str, float]
+) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+    """One cell's adapter by layer, and the means over layers."""
+    if not ranks:
+        return [], {}
+    layers = [plain({**row, "effective_rank": ranks[str(row["layer"])]}) for row in statistics.rows(key)]
+    return layers, {**statistics.means(key), "effective_rank": sum(ranks.values()) / len(ranks)}
+
+
+def _language(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, float | None]]:
+    scores, rows = trained.score(task.test.ids, task.test.labels), task.test
     return {
         key: language_metrics(scores.loss_sum[k], scores.n_correct[k], scores.n_scored, rows.n_bytes, rows.document)
-        for k, key in enumerate(pack.keys)
+        for k, key in enumerate(trained.keys)
     }
 
 
-def _choices(pack: Pack, task: EncodedTask) -> dict[str, dict[str, float | None]]:
+def _choices(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, float | None]]:
     if not task.questions:
         return {}
-    scores, shape = pack.score(task.choices.ids, task.choices.labels), (len(task.questions), -1)
+    scores, shape = trained.score(task.choices.ids, task.choices.labels), (len(task.questions), -1)
     labels = [question.label for question in task.questions]
     n_bytes, document = task.choices.n_bytes.reshape(shape).numpy(), task.choices.document.reshape(shape)[:, 0].numpy()
     return {
         key: choice_metrics(scores.loss_sum[k].reshape(shape).numpy(), n_bytes, labels, document)
-        for k, key in enumerate(pack.keys)
+        for k, key in enumerate(trained.keys)
     }

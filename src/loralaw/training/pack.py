@@ -20,11 +20,7 @@ from loralaw.training.cell import PackCell, RunningCell
 from loralaw.training.frozen_base import FrozenBase
 from loralaw.training.head_loss import ScoredTokens, mean_losses
 from loralaw.training.packed_linear import PackedLinear, PackPass, PassSlot, Probe
-from loralaw.training.scores import Scores, join_rows, score_rows, statistics_probe
-
-SCORE_TOKENS_PER_CELL = 1024
-"""Tokens of each cell that are scored at once. Per cell, not per pack: how rows fall into blocks decides the last bits
-of the sums, and a cell's numbers must not depend on its company."""
+from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows, statistics_probe
 
 
 class Pack:
@@ -235,8 +231,7 @@ class Pack:
         self._check_loaded()
         if not self._cells:
             raise InputError("the pack has no cell left: nothing to measure")
-        n_rows = max(1, SCORE_TOKENS_PER_CELL // ids.shape[1])
-        return (slice(at, at + n_rows) for at in range(0, len(ids), n_rows))
+        return row_blocks(ids)
 
     def _train_forward(self, ids: Tensor, lengths: Mapping[str, int]) -> Tensor:
         rows = [bucket.batch_size for bucket in self._buckets]

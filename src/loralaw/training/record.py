@@ -23,6 +23,7 @@ def cell_record(
     layers: list[dict[str, Any]] | None = None,
     counts: dict[str, int] | None = None,
     cost: dict[str, float | None] | None = None,
+    row_scale: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A record without what the store adds (format, our version, time).
 
@@ -36,6 +37,7 @@ def cell_record(
         layers: MIUB, Jensen-Shannon divergence and the controls of every adapted layer.
         counts: parameters, tokens and steps.
         cost: seconds (a cell's share of its pack) and bytes.
+        row_scale: α of every layer at the end, and how it moved; the record has the key only where this is given.
     """
     return {
         "key": cell.key,
@@ -57,4 +59,5 @@ def cell_record(
             "n_threads": torch.get_num_threads(),
             "pack": list(pack),
         },
+        **({} if row_scale is None else {"row_scale": row_scale}),
     }

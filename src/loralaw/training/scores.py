@@ -1,5 +1,6 @@
 """What a pack's cells make of the same rows, and how it is summed."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,10 @@ from loralaw.tasks import NOT_SCORED
 from loralaw.training.bucket import Bucket
 from loralaw.training.head_loss import Head, ScoredTokens, token_scores
 from loralaw.training.packed_linear import Probe
+
+SCORE_TOKENS_PER_CELL = 1024
+"""Tokens of each cell that are scored at once. Per cell, not per pack: how rows fall into blocks decides the last bits
+of the sums, and a cell's numbers must not depend on its company."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,12 @@ class Scores:
     """Scored tokens whose likeliest prediction is right, (K, R), int64."""
     n_scored: Tensor
     """Scored tokens of a row, (R,), int64."""
+
+
+def row_blocks(ids: Tensor) -> Iterator[slice]:
+    """Rows of (rows, length) token ids that go through a model together."""
+    n_rows = max(1, SCORE_TOKENS_PER_CELL // ids.shape[1])
+    return (slice(at, at + n_rows) for at in range(0, len(ids), n_rows))
 
 
 def score_rows(hidden: Tensor, head: Head, labels: Tensor, keys: tuple[str, ...]) -> Scores:

@@ -1,6 +1,7 @@
 """Which layers of a base model an adapter goes into, and how large it is: known before anything is built."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -9,6 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from loralaw.errors import ModelError, did_you_mean
 
 ALL_LINEAR = "all-linear"
+_ONE_MORE_PER_OUTPUT = ("dora", "alpha-lora")
 
 
 def layer_dimensions(layer: nn.Linear | Conv1D) -> tuple[int, int]:
@@ -73,13 +75,28 @@ def smallest_targeted_dimension(model: PreTrainedModel, target_modules: str | Co
     return name, *layers[name]
 
 
-def n_params_trainable(model: PreTrainedModel, target_modules: str | Collection[str], rank: int) -> int:
-    """Number of trained numbers of a LoRA adapter, Σ over layers of rank · (in + out), without building it.
+def n_params_trainable(model: PreTrainedModel, method: Mapping[str, Any], rank: int | None) -> int:
+    """Number of numbers that a method trains, known without building anything.
+
+        LoRA             Σ over layers of rank · (in + out)
+        DoRA, α-LoRA     the same and Σ out: a magnitude, or a row scale, for every output
+        full             every parameter of the model; what is tied counts once
+
+    Args:
+        model: a base model without adapters; shapes suffice.
+        method: a cell's, with `name` and (but for full) `target_modules`.
+        rank: a cell's; None for full.
 
     Raises:
         ModelError: as `targeted_layers`.
     """
-    return sum(rank * (n_in + n_out) for n_in, n_out in targeted_layers(model, target_modules).values())
+    if method["name"] == "full":
+        return sum(parameter.numel() for parameter in model.parameters())
+    assert rank is not None
+    per_output = rank + (method["name"] in _ONE_MORE_PER_OUTPUT)
+    return sum(
+        rank * n_in + per_output * n_out for n_in, n_out in targeted_layers(model, method["target_modules"]).values()
+    )
 
 
 def _fits(name: str, target: str) -> bool:

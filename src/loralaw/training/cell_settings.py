@@ -1,0 +1,48 @@
+"""What a cell's settings mean for training: which way it is trained, for how many steps, with which adapter."""
+
+from typing import Any
+
+from peft import LoraConfig
+
+from loralaw.spec import Cell, TrainingSpec
+from loralaw.tuners import AlphaLoraConfig
+
+
+def is_packed(method: dict[str, Any]) -> bool:
+    """Whether cells of this method train many at a time (`train_pack`), or one after the other (`train_solo`)."""
+    return method["name"] in ("lora", "rslora")
+
+
+def has_row_scale(cell: Cell) -> bool:
+    """Whether α is trained."""
+    return bool(cell.method["name"] == "alpha-lora")
+
+
+def n_steps_of(cell: Cell) -> int:
+    """Optimizer steps of a cell."""
+    return TrainingSpec.model_validate(cell.training).n_steps(cell.n_train_examples)
+
+
+def warmup_steps_of(cell: Cell) -> int:
+    """Steps of linear warm-up, part of `n_steps_of`."""
+    return min(int(cell.training["warmup_steps"]), n_steps_of(cell))
+
+
+def learning_rate_of(cell: Cell) -> float:
+    """The schedule's peak: the method's own where it has one."""
+    return float(cell.method.get("learning_rate", cell.training["learning_rate"]))
+
+
+def peft_config_of(cell: Cell) -> LoraConfig:
+    """What PEFT is to build; not for full fine-tuning, which has no adapter."""
+    method = cell.method
+    kind = AlphaLoraConfig if has_row_scale(cell) else LoraConfig
+    return kind(
+        task_type="CAUSAL_LM",
+        r=cell.rank,
+        lora_alpha=method["lora_alpha"],
+        lora_dropout=method["lora_dropout"],
+        target_modules=method["target_modules"],
+        use_rslora=method["name"] == "rslora",
+        use_dora=method["name"] == "dora",
+    )

@@ -1,0 +1,136 @@
+"""transformers' Trainer set up to train a cell as a pack does: same data and order, loss, optimizer and schedule."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from loralaw.spec import Cell
+from loralaw.tasks import NOT_SCORED, EncodedRows
+from loralaw.training.batch import check_scored
+from loralaw.training.cell_settings import learning_rate_of, n_steps_of, warmup_steps_of
+from loralaw.training.encoded_task import batch_rows
+from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer
+
+
+class _TrainingRows(Dataset[dict[str, Tensor]]):
+    """The first rows of a seed's training rows: those that a cell may learn from."""
+
+    def __init__(self, rows: EncodedRows, n_examples: int) -> None:
+        self._rows, self._n_examples = rows, n_examples
+
+    def __len__(self) -> int:
+        return self._n_examples
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {"input_ids": self._rows.ids[row], "labels": self._rows.labels[row]}
+
+
+class _PackOrder:
+    """A Trainer that takes the rows of all steps in the order of a pack: one long epoch of full batches."""
+
+    args: TrainingArguments
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> list[int]:
+        batches = batch_rows(len(train_dataset), self.args.per_device_train_batch_size, self.args.seed)
+        return [row for batch in itertools.islice(batches, self.args.max_steps) for row in batch]
+
+
+class _Trainer(_PackOrder, Trainer):  # type: ignore[misc]  # transformers has no types
+    """For methods without a row scale."""
+
+
+class _AlphaLoraTrainer(_PackOrder, AlphaLoraTrainer):
+    """The order is that of the adapter's rows; α has a stream of its own."""
+
+
+class LossOfStep:
+    """The mean cross-entropy of a batch over its scored tokens, as `Trainer(compute_loss_func=...)` calls it.
+
+    It keeps the last value: the Trainer's own log rounds and averages.
+
+    Raises:
+        InputError: when called with a batch without a scored token.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.last = torch.tensor(float("nan"))
+        self._key = key
+
+    def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+        check_scored(self._key, labels)
+        logits = outputs["logits"][:, :-1].flatten(0, 1).float()
+        loss = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=NOT_SCORED)
+        self.last = loss.detach()
+        return loss
+
+
+def solo_trainer(model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: LossOfStep) -> Trainer:
+    """The Trainer of a cell: nothing is saved, reported or shown.
+
+    Held out or not, the rows of α are out of the cell's own `n_train_examples`.
+
+    Args:
+        model: what to train, on its device.
+        rows: the training rows of the cell's seed.
+        cell: what to train.
+        folder: a place that is deleted afterwards.
+        loss: is told the loss of every step.
+    """
+    of_row_scale = {name: value for name, value in cell.method.items() if name.startswith("row_scale_")}
+    trainer = (_AlphaLoraTrainer if of_row_scale else _Trainer)(
+        model,
+        _arguments(cell, model.device, folder),
+        train_dataset=_TrainingRows(rows, cell.n_train_examples),
+        compute_loss_func=loss,
+        **of_row_scale,
+    )
+    trainer.remove_callback(PrinterCallback)  # without bars the Trainer prints its last log
+    return trainer
+
+
+def _arguments(cell: Cell, device: torch.device, folder: str) -> TrainingArguments:
+    """A cell's settings in the Trainer's words."""
+    training = cell.training
+    arguments = TrainingArguments(
+        output_dir=folder,
+        max_steps=n_steps_of(cell),
+        per_device_train_batch_size=training["batch_size"],
+        learning_rate=learning_rate_of(cell),
+        lr_scheduler_type=training["schedule"],
+        warmup_steps=warmup_steps_of(cell),
+        weight_decay=training["weight_decay"],
+        max_grad_norm=training["max_grad_norm"],
+        optim="adamw_torch_fused",
+        seed=cell.seed,
+        bf16=training["dtype"] == "bfloat16",
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device.type == "cpu",
+    )
+    arguments._n_gpu = min(1, arguments.n_gpu)  # or it would spread the batch over all that there are
+    return arguments
+
+
+@contextmanager
+def random_state_kept(device: torch.device) -> Iterator[None]:
+    """The Trainer seeds torch, numpy and Python for the whole process; afterwards all three are as before."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)

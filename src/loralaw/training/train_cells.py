@@ -1,0 +1,42 @@
+"""Cells of one base model in, their records out, whatever their methods."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from loralaw.models import BaseModel
+from loralaw.spec import Cell
+from loralaw.training.cell_settings import is_packed
+from loralaw.training.encoded_task import EncodedTask
+from loralaw.training.ledger import PackEvents
+from loralaw.training.train_pack import train_pack
+from loralaw.training.train_solo import train_solo
+
+
+def train_cells(
+    base: BaseModel, task: EncodedTask, cells: Sequence[Cell], folder_of: Callable[[str], Path], events: PackEvents
+) -> Iterator[dict[str, Any]]:
+    """Train cells of one base model and one number of steps, and measure each.
+
+    Cells whose method `is_packed` train together, the others one after the other.
+
+    Args:
+        base: the base model; it is left as it was.
+        task: its token rows.
+        cells: one or more.
+        folder_of: the folder of a key. Below it `adapter` is written (PEFT's format) or, for full fine-tuning, `model`
+            (transformers' format, with the tokenizer), before the record is given out.
+        events: what to call while training.
+
+    Yields:
+        The record of each cell, as soon as it is there.
+
+    Raises:
+        ModelError: the base model is one that cannot be trained here.
+        StorageError: the disk refused; cells whose records were given out are safe.
+    """
+    if packed := [cell for cell in cells if is_packed(cell.method)]:
+        yield from train_pack(base, task, packed, folder_of, events)
+    for cell in cells:
+        if not is_packed(cell.method):
+            yield train_solo(base, task, cell, folder_of(cell.key), events)

@@ -1,0 +1,87 @@
+"""One cell in, its adapter or model and its measurements out: for methods that cannot share a forward pass."""
+
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from loralaw.models import BaseModel
+from loralaw.spec import Cell
+from loralaw.training import machine
+from loralaw.training.cell_settings import has_row_scale, n_steps_of
+from loralaw.training.encoded_task import EncodedTask
+from loralaw.training.ledger import Ledger, PackEvents
+from loralaw.training.measure import measure
+from loralaw.training.solo_model import SoloModel
+from loralaw.training.solo_trainer import LossOfStep, random_state_kept, solo_trainer
+from loralaw.training.solo_watch import SoloWatch
+
+
+def train_solo(base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, events: PackEvents) -> dict[str, Any]:
+    """Train one cell with transformers' Trainer, and measure it; `base` is left exactly as it was.
+
+    Data and their order, loss, optimizer, schedule, clipping and the adapter's first weights are those of a pack; only
+    adapter dropout draws other numbers. Full fine-tuning does not decay biases and norms, as is the Trainer's rule.
+
+    The record's peak memory is that of the whole process (of all allocations on a GPU): the base's weights are part of
+    it, also beside the copy that full fine-tuning trains, and so are the logits of a whole batch.
+
+    Args:
+        base: the base model.
+        task: its token rows.
+        cell: of any method.
+        folder: the cell's; `adapter` or `model` below it is written at the end.
+        events: what to call while training.
+
+    Returns:
+        The cell's record: finished, or diverged at the step where the loss stops being finite.
+
+    Raises:
+        ModelError: the base model is one that cannot be trained here.
+        InputError: too few examples to hold some out for α, or a batch without a scored token.
+        StorageError: the disk refused.
+
+    **Source**: ours; α's protocols are those of `AlphaLoraTrainer`.
+
+    **Departs from source**: of the α-LoRA authors' protocol a cell has α's rows, their order and its steps, not the
+    rest: a training is one long epoch, the adapter's moments and warm-up are the study's, and the last step is kept.
+    """
+    machine.reset_peak_memory()
+    with random_state_kept(base.model.device):
+        solo = SoloModel(base.model, cell)
+        ledger = Ledger(base, task, [cell], {cell.key: solo.n_params_trainable})
+        watch = _train(solo, task, cell, ledger, events)
+        if watch.reason:
+            return ledger.diverged(cell.key, watch.reason)
+        started = time.perf_counter()
+        measured = measure(solo, task)[cell.key]
+        seconds = time.perf_counter() - started
+    if not math.isfinite(measured["metrics"]["cross_entropy"]):
+        return ledger.diverged(cell.key, "the loss on the test rows is not finite; lower learning_rate")
+    solo.save(folder, base.tokenizer)
+    return ledger.finished(cell.key, measured, seconds, row_scale=watch.row_scale())
+
+
+def _train(solo: SoloModel, task: EncodedTask, cell: Cell, ledger: Ledger, events: PackEvents) -> SoloWatch:
+    """All steps, or those until the loss is not finite."""
+    loss = LossOfStep(cell.key)
+    watch = SoloWatch(solo.trained, cell, loss, ledger, events)
+    with tempfile.TemporaryDirectory() as nowhere:
+        trainer = solo_trainer(solo.trained, task.train(cell.seed), cell, nowhere, loss)
+        trainer.add_callback(watch)
+        if has_row_scale(cell):
+            ledger.add_counts(cell.key, _row_scale_counts(trainer, cell))
+        started = time.perf_counter()
+        trainer.train()
+        ledger.add_seconds([cell.key], time.perf_counter() - started)
+    return watch
+
+
+def _row_scale_counts(trainer: Any, cell: Cell) -> dict[str, int]:
+    """α may have no rows of its own: then it learns from the adapter's, in its steps."""
+    rows = trainer.train_dataset if trainer.row_scale_dataset is None else trainer.row_scale_dataset
+    return {
+        "n_row_scale_steps": math.ceil(n_steps_of(cell) / cell.method["row_scale_every"]),
+        "n_row_scale_examples": len(rows),
+    }

@@ -1,0 +1,49 @@
+"""From a study to cells and packs: what trains alone is alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loralaw.spec import Cell, parse_study
+from loralaw.study import check, plan_cells, plan_packs
+from loralaw.study.check import CheckedStudy
+
+
+@pytest.fixture
+def checked(tiny_model: Path, text_file: Path) -> CheckedStudy:
+    settings: dict[str, Any] = {
+        "base_models": [str(tiny_model)],
+        "task": str(text_file),
+        "methods": ["lora", "rslora", {"name": "dora", "learning_rate": 1e-3}, "alpha-lora", "full"],
+        "ranks": [1, 4],
+        "sizes": [16],
+        "seeds": [0, 1],
+        "training": {"steps": 12, "batch_size": 2, "max_length": 16, "dtype": "float32"},
+    }
+    return check(parse_study(settings, "s"))
+
+
+def names(cells: list[Cell]) -> set[str]:
+    return {str(cell.method["name"]) for cell in cells}
+
+
+def test_methods_that_cannot_share_a_pass_are_packs_of_one(checked: CheckedStudy) -> None:
+    packs = plan_packs(plan_cells(checked), checked)
+    together = [pack for pack in packs if len(pack) > 1]
+    assert [(names(pack), len(pack)) for pack in together] == [({"lora", "rslora"}, 2 * 2 * 2)]
+    alone = [pack[0] for pack in packs if len(pack) == 1]
+    assert names(alone) == {"dora", "alpha-lora", "full"}
+    assert len(alone) == 2 * 2 + 2 * 2 + 2
+
+
+def test_cells_hold_what_their_method_has_and_no_more(checked: CheckedStudy) -> None:
+    cells = {(cell.method["name"], cell.rank, cell.seed): cell for cell in plan_cells(checked)}
+    assert len({cell.key for cell in cells.values()}) == len(cells) == 2 * 2 * 4 + 2
+    assert cells["full", None, 0].method == {"name": "full"}
+    assert cells["dora", 4, 1].method["learning_rate"] == 1e-3
+    assert "learning_rate" not in cells["lora", 4, 1].method
+    assert set(cells["alpha-lora", 1, 0].method) == {
+        "name", "lora_alpha", "lora_dropout", "target_modules", "row_scale_protocol", "row_scale_learning_rate",
+        "row_scale_every", "row_scale_share",
+    }  # fmt: skip
