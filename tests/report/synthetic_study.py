@@ -25,13 +25,16 @@ def write_synthetic(
     choices: bool = True,
     method_name: str = "lora",
     controls: bool = True,
+    full: bool = False,
 ) -> Study:
     """A grid of cells whose cross-entropy is 1.5 + 0.4 r^-0.6 + 4 D^-0.4 + 30 N^-0.25 with a noise of 0.01.
 
     `n_run` cells have ended; `failed` maps the number of a cell to its status and reason. Without `controls` the
-    records are as the first version wrote them: no standard errors, cosine or effective rank by layer.
+    records are as the first version wrote them: no standard errors, cosine or effective rank by layer. With `full`
+    there are also cells of full fine-tuning, without a rank, as good as one of rank 1024.
     """
-    cells = list(itertools.product(bases, ranks, sizes, seeds))
+    cells: list[tuple[str, int | None, int, int]] = list(itertools.product(bases, ranks, sizes, seeds))
+    cells += itertools.product(bases, [None], sizes, seeds) if full else []
     keys = [hashlib.sha256(repr(cell).encode()).hexdigest()[:16] for cell in cells]
     settings = {
         "name": "synthetic",
@@ -63,6 +66,24 @@ def _controls(rank: int, layer: int, noise: random.Random) -> dict[str, float]:
 
 
 def _record(
+    key: str, base: str, rank: int | None, size: int, seed: int, choices: bool, method_name: str, controls: bool
+) -> dict[str, Any]:
+    record = _with_rank(key, base, rank or 1024, size, seed, choices, method_name, controls)
+    return record if rank is not None else _without_adapter(record)
+
+
+def _without_adapter(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as full fine-tuning leaves it: no rank, no layers, nothing measured inside an adapter."""
+    inside = {name for name in record["layers"][0] if name != "layer"}
+    metrics = {name: value for name, value in record["metrics"].items() if name not in inside}
+    measures = sorted(name for name in inside if "stderr" not in name)
+    absent = {**record["absent_metrics"], **dict.fromkeys(measures, "there is no adapter")}
+    counts = {**record["counts"], "n_params_trainable": record["counts"]["n_params_total"]}
+    cell = {**record["cell"], "method": {"name": "full", "learning_rate": 5e-4}, "rank": None}
+    return {**record, "cell": cell, "layers": [], "metrics": metrics, "absent_metrics": absent, "counts": counts}
+
+
+def _with_rank(
     key: str, base: str, rank: int, size: int, seed: int, choices: bool, method_name: str, controls: bool
 ) -> dict[str, Any]:
     noise = random.Random(f"{base} {rank} {size} {seed}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from synthetic_probe import llama_layers, synthetic_probe
+from synthetic_row_scales import write_alpha_study
 from synthetic_study import write_synthetic
 
 from loralaw.report import write_heat_map, write_report
@@ -141,6 +142,29 @@ def test_the_heat_map_of_the_study_follows_its_selectors(browser: Any, report: P
     choose(browser, "layer-base", "2")
     assert browser.execute_script(labels) == ["28"] * 6 * 7
     assert "singular values" in browser.find_element("css selector", "[data-measure]:not([hidden])").text
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_the_row_scales_are_drawn_and_follow_their_selectors(
+    browser: Any, tmp_path: Path, width: int, scheme: str
+) -> None:
+    opened(browser, write_report(write_alpha_study(tmp_path, ranks=[4], sizes=[64])), width, scheme)
+    labels = "return [...document.querySelectorAll('#scale-map .heatmap-label text')].map(t => Number(t.textContent))"
+
+    change = browser.execute_script(labels)
+    assert len(change) == 2 * 7  # blocks and modules of the smallest base model
+    assert min(change) < 0 < max(change)
+    assert len(points(browser, "#scale-strips")) == 7
+    assert len(points(browser, "#scale-drift")) == 7 * 6
+    choose(browser, "scale-measure", "off_percent")
+    assert browser.execute_script(labels) == pytest.approx([0, 0, 0, 0, 0, 0, 6.25] * 2, abs=0.06)
+    choose(browser, "scale-base", "2")
+    assert len(browser.execute_script(labels)) == 6 * 7
+    assert "twentieth" in browser.find_element("css selector", "[data-scale-measure]:not([hidden])").text
+    assert len(browser.find_elements("css selector", "[data-scale-base]:not([hidden])")) == 1
+
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.get_log("browser") == []
 
 

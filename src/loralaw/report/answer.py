@@ -1,5 +1,6 @@
 """The answer: averages in words, the best measured configuration, the smallest as good, and what cannot be said."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -30,8 +31,11 @@ class Configuration:
     cross_entropy: float
     spread: tuple[float, float]
     train_seconds: float | None
-    size: tuple[int, int, int]
-    """Parameters of the base model, training examples, rank: what makes a configuration dear, in this order."""
+    size: tuple[int, int, float]
+    """Parameters of the base model, training examples, rank: what makes a configuration dear, in this order.
+
+    Full fine-tuning is as an infinite rank.
+    """
     worse_by: float = 0.0
 
     @property
@@ -83,7 +87,9 @@ def configurations(table: pl.DataFrame) -> list[tuple[Configuration, list[float]
                     cross_entropy=sum(values) / len(values),
                     spread=(min(values), max(values)),
                     train_seconds=group["train_seconds"].mean(),  # type: ignore[arg-type]
-                    size=group.select("n_params_total", "n_train_examples", "rank").row(0),
+                    size=group.select(
+                        "n_params_total", "n_train_examples", pl.col("rank").cast(pl.Float64).fill_null(math.inf)
+                    ).row(0),
                 ),
                 values,
             )
@@ -213,9 +219,8 @@ def _floor(fits: list[LawFit]) -> list[str]:
 
 def _scaling(records: list[dict[str, Any]]) -> list[str]:
     done = [r for r in records if r["status"] == "finished" and r["metrics"].get("miub_nats") is not None]
-    ranks = {r["cell"]["rank"] for r in done}
-    methods = {(r["cell"]["method"]["name"], r["cell"]["method"].get("lora_alpha")) for r in done}
-    if len(ranks) < 2 or not methods or any(name != "lora" for name, _ in methods):
+    ranks = {r["cell"]["rank"] for r in done} - {None}
+    if len(ranks) < 2 or any(r["cell"]["method"]["name"] == "rslora" for r in done):
         return []
     return [
         "With lora_alpha fixed, the adapter's scale lora_alpha / rank falls as rank grows, and MIUB falls with the "
@@ -229,15 +234,19 @@ def _absent(table: pl.DataFrame, records: list[dict[str, Any]]) -> list[str]:
     for record in records:
         for metric, reason in (record.get("absent_metrics") or {}).items():
             reasons.setdefault(metric, Counter())[str(reason)] += 1
+    together: dict[tuple[tuple[str, int], ...], list[str]] = {}
+    for metric, why in reasons.items():
+        together.setdefault(tuple(sorted(why.items())), []).append(metric)
     return [
-        f"{_metric_label(metric)} is absent from {counted(sum(why.values()), 'cell')}: {listed(why)}."
-        for metric, why in reasons.items()
+        f"{_metric_labels(metrics)} absent from {counted(sum(n for _, n in why), 'cell')}: {listed(r for r, _ in why)}."
+        for why, metrics in together.items()
     ]
 
 
-def _metric_label(name: str) -> str:
-    text = METRICS[name].label if name in METRICS else name
-    return text[:1].upper() + text[1:]
+def _metric_labels(names: list[str]) -> str:
+    """`MIUB is`, `MIUB and cosine of u and z are`."""
+    text = listed([METRICS[name].label if name in METRICS else name for name in names])
+    return f"{text[:1].upper()}{text[1:]} {'is' if len(names) == 1 else 'are'}"
 
 
 def _average(fit: LawFit) -> Average:

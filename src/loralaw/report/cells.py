@@ -63,13 +63,25 @@ def folder(key: str) -> str:
 
 
 def label(row: dict[str, Any], several_methods: bool = True) -> str:
-    """`micro-6m · rank 16 · 4,096 examples`."""
-    parts = [_short(row["base_model"]), f"rank {whole(row['rank'])}", f"{whole(row['n_train_examples'])} examples"]
-    if several_methods:
-        parts.insert(1, str(row["method"]))
+    """`micro-6m · rank 16 · 4,096 examples`, or `micro-6m · full fine-tuning · 4,096 examples`."""
+    parts = [
+        _short(row["base_model"]),
+        *_adaptation(row, several_methods),
+        f"{whole(row['n_train_examples'])} examples",
+    ]
     if row.get("template") is not None:
         parts.append(f"template {row['template']}")
     return " · ".join(parts)
+
+
+def _adaptation(row: dict[str, Any], several_methods: bool) -> list[str]:
+    """Method and rank, as far as there are several methods and as the method has a rank."""
+    if row["rank"] is None:
+        name, _, settings = str(row["method"]).partition("(")
+        named = "full fine-tuning" if name == "full" else name
+        return [f"{named} ({settings}" if settings else named]
+    rank = f"rank {whole(row['rank'])}"
+    return [str(row["method"]), rank] if several_methods else [rank]
 
 
 def hover_lines(row: dict[str, Any]) -> list[str]:
@@ -88,7 +100,7 @@ def hover_lines(row: dict[str, Any]) -> list[str]:
 
 def columns_with_values(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     """The columns of `COLUMNS` that hold anything; status and settings always."""
-    always = {"base_model", "rank", "n_train_examples", "seed", "status"}
+    always = {"base_model", "n_train_examples", "seed", "status"}
     columns = [
         c for c in COLUMNS if c[0] in always or (c[0] in table.columns and table[c[0]].null_count() < table.height)
     ]

@@ -12,6 +12,8 @@ from loralaw.report.cost import cost_figure
 from loralaw.report.html_page import render_page
 from loralaw.report.law_panels import VIEWS, law_figures, level_rows, series_of, title_of
 from loralaw.report.layer_measures import measures_in
+from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
+from loralaw.report.row_scale_patterns import patterns
 from loralaw.report.wording import counted, duration, significant
 from loralaw.store import Study, write_text
 
@@ -41,11 +43,13 @@ def render(study: Study) -> str:
     """The page as text."""
     records, table = study.records(), study.table()
     fits = fit_all(table) if cells.finished(table).height else []
-    layers = inside.layers_by_base_model(records, list(dict.fromkeys(s.base_model for s in series_of(table))))
+    bases = list(dict.fromkeys(s.base_model for s in series_of(table)))
+    layers, scales = inside.layers_by_base_model(records, bases), row_scales_of(records, bases)
     figures = {
         "cells": [plots.hover_text(cells.hover_lines(row)) for row in cells.shown(table).iter_rows(named=True)],
         "laws": law_figures(table, [f for f in fits if f.axis in STUDY_AXES]),
         "inside": [inside.inside_figures(base) for base in layers],
+        "row_scale": [row_scale_figures(one) for one in scales],
         "cost": cost_figure(table),
     }
     return render_page(
@@ -57,6 +61,7 @@ def render(study: Study) -> str:
         **_answer(table, records, fits, len(study.planned_keys)),
         **_laws(table, fits),
         **_inside(layers),
+        row_scales=_row_scales(scales),
         cost_is_drawn=figures["cost"] is not None,
         **_cells(table, records),
         **_made(study, records),
@@ -115,6 +120,17 @@ def _inside(layers: list[inside.BaseModelLayers]) -> dict[str, Any]:
     }
 
 
+def _row_scales(scales: list[RowScales]) -> dict[str, Any] | None:
+    if not scales:
+        return None
+    return {
+        "groups": [(one.label, counted(len(one.cells), "cell"), drift_note(one)) for one in scales],
+        "measures": [(m.name, m.title, m.meaning) for m in SCALE_MEASURES],
+        "patterns": patterns(scales),
+        "off": [off_rows(one) for one in scales],
+    }
+
+
 def _cells(table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
     picked = cells.shown(table)
     return {
@@ -140,12 +156,25 @@ def subtitle(table: pl.DataFrame, n_planned: int) -> str:
     done = cells.finished(table)
     n_all = max(n_planned, table.height)
     parts = [counted(n_all, "cell") if done.height == n_all else f"{done.height:,} of {n_all:,} cells finished"]
-    axes = (("base_model", "base model"), ("rank", "rank"), ("n_train_examples", "data size"), ("seed", "seed"))
     if table.height:
-        parts.append(" × ".join(counted(table[column].n_unique(), noun) for column, noun in axes))
+        parts.append(_axes(table))
     if done.height and done["train_seconds"].null_count() < done.height:
         parts.append(f"{duration(float(done['train_seconds'].sum()))} of training")
     return " · ".join(parts)
+
+
+def _axes(table: pl.DataFrame) -> str:
+    """`3 base models × 4 ranks × 3 data sizes × 2 seeds`, and how many cells have no rank."""
+    ranked = table.filter(pl.col("rank").is_not_null())
+    crossed = ranked if ranked.height else table
+    axes = [("base_model", "base model"), ("rank", "rank"), ("n_train_examples", "data size"), ("seed", "seed")]
+    if crossed["method"].n_unique() > 1:
+        axes.insert(1, ("method", "method"))
+    counts = " × ".join(counted(crossed[c].n_unique(), noun) for c, noun in axes if crossed[c].drop_nulls().len())
+    if not ranked.height:
+        return f"full fine-tuning of {counts}"
+    n_without = table.height - ranked.height
+    return f"{counts}, and {counted(n_without, 'cell')} of full fine-tuning" if n_without else counts
 
 
 def sentence(fit: LawFit) -> str:

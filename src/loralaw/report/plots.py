@@ -91,7 +91,7 @@ def law_panel(
                 "name": "mean",
             }
         )
-    return {"data": traces, "layout": _layout(x, y)}
+    return {"data": traces, "layout": panel_layout(x, y)}
 
 
 def cost_panel(x: Axis, y: Axis, points: list[Points], front: list[tuple[float, float, str]]) -> Figure:
@@ -108,7 +108,7 @@ def cost_panel(x: Axis, y: Axis, points: list[Points], front: list[tuple[float, 
         "hoverinfo": "text",
         "name": "Pareto front",
     }
-    return {"data": [line, *traces], "layout": _layout(x, y)}
+    return {"data": [line, *traces], "layout": panel_layout(x, y)}
 
 
 def heat_map(
@@ -130,9 +130,9 @@ def heat_map(
         "showscale": True,
         "colorbar": {"thickness": 10, "len": 1, "outlinewidth": 0, "nticks": 5, "title": {"text": unit, "side": "top"}},
     }
-    layout = _layout(Axis("module"), Axis("layer"))
-    layout["xaxis"].update(_categories(columns, MAX_COLUMN_LABEL), tickangle=-35)
-    layout["yaxis"].update(_categories(rows, MAX_ROW_LABEL), autorange="reversed")
+    layout = panel_layout(Axis("module"), Axis("layer"))
+    layout["xaxis"].update(name_axis(columns, MAX_COLUMN_LABEL), tickangle=-35)
+    layout["yaxis"].update(name_axis(rows, MAX_ROW_LABEL), autorange="reversed")
     below = 70 + 5 * min(max(map(len, columns), default=0), MAX_COLUMN_LABEL)  # pixels that slanted labels need
     layout["height"] = below + max(len(rows) * (40 if len(rows) <= MAX_ROWS_WITH_TEXT else 16), 120)
     return {"data": [trace], "layout": layout}
@@ -154,7 +154,7 @@ def line_panel(x: Axis, y: Axis, lines: list[tuple[str, list[float], list[float 
         }
         for i, (name, xs, ys) in enumerate(lines)
     ]
-    layout = _layout(x, y)
+    layout = panel_layout(x, y)
     layout.update(
         showlegend=True, legend={"orientation": "h", "y": -0.24, "yanchor": "top", "x": 0}, height=LEGEND_HEIGHT
     )
@@ -171,7 +171,7 @@ def hover_text(lines: list[str]) -> str:
     return "<br>".join(plot_text(line) for line in lines)
 
 
-def _categories(names: list[str], limit: int) -> Figure:
+def name_axis(names: list[str], limit: int) -> Figure:
     """An axis of names; of long ones the tick shows the end, which tells them apart."""
     short = [name if len(name) <= limit else "…" + name[1 - limit :] for name in names]
     return {
@@ -243,7 +243,7 @@ def _band(curve: Curve) -> list[Figure]:
     return [band, line]
 
 
-def _layout(x: Axis, y: Axis) -> Figure:
+def panel_layout(x: Axis, y: Axis) -> Figure:
     """What all figures share; fonts and colours of the page are set where it is drawn."""
     return {
         "xaxis": _axis(x),

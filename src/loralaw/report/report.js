@@ -60,8 +60,9 @@
     }
   }
 
-  function explain(measure) {
-    for (const note of document.querySelectorAll("[data-measure]")) note.hidden = note.dataset.measure !== measure;
+  // Of the elements with this data attribute, only those of one value are shown.
+  function showOnly(attribute, value) {
+    for (const note of document.querySelectorAll(`[${attribute}]`)) note.hidden = note.getAttribute(attribute) !== value;
   }
 
   function drawInside() {
@@ -72,17 +73,27 @@
     draw(byId("along"), of.along);
     byId("heat-note").textContent = z ? "" : "This base model has no such measurement.";
     byId("along-note").hidden = !of.along;
-    explain(measure);
+    showOnly("data-measure", measure);
+  }
+
+  function drawRowScale() {
+    const base = byId("scale-base").value, measure = byId("scale-measure").value, of = figures.row_scale[Number(base)];
+    draw(byId("scale-map"), of.maps[measure]);
+    draw(byId("scale-strips"), of.strips);
+    draw(byId("scale-drift"), of.drift);
+    showOnly("data-scale-measure", measure);
+    showOnly("data-scale-base", base);
   }
 
   function drawProbe() {
     draw(byId("probe-map"), figures.maps[byId("probe-measure").value]);
-    explain(byId("probe-measure").value);
+    showOnly("data-measure", byId("probe-measure").value);
   }
 
   function drawAll() {
     if (byId("metric")) drawLaws();
     if (byId("heat")) drawInside();
+    if (byId("scale-map")) drawRowScale();
     if (byId("probe-map")) drawProbe();
     if (byId("cost-plot")) draw(byId("cost-plot"), figures.cost);
   }
@@ -119,6 +130,7 @@
   onChange("metric", drawLaws);
   onChange("view", drawLaws);
   for (const id of ["layer-base", "layer-measure", "layer-rank"]) onChange(id, drawInside);
+  for (const id of ["scale-base", "scale-measure"]) onChange(id, drawRowScale);
   onChange("probe-measure", drawProbe);
   if (byId("find")) byId("find").addEventListener("input", filter);
   onChange("status", filter);
