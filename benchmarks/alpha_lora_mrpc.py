@@ -43,6 +43,8 @@ from loralaw.store.atomic import write_json, write_text
 from loralaw.training import machine
 
 SEEDS = (0, 1, 2)
+SHARE = 0.2
+"""Of the training rows of α-LoRA: these teach α, and the adapter does not see them."""
 N_TRAIN, N_SELECT, BATCH_SIZE, EPOCHS, RANK = 1000, 500, 16, 2, 8
 ADAPTER_RATES, FULL_RATES = (5e-4, 2e-3), (2e-5, 1e-4)
 METHODS: dict[str, dict[str, Any]] = {
@@ -92,7 +94,8 @@ def trainer_of(method: str, rate: float, seed: int, rows: Rows, tokenizer: Any, 
         use_cpu=True,
     )
     set_seed(seed)
-    own = {"row_scale_every": every} if (every := METHODS[method].get("row_scale_every")) else {}
+    every = METHODS[method].get("row_scale_every")
+    own = {"row_scale_every": every, "row_scale_share": SHARE} if every else {}
     return (AlphaLoraTrainer if own else Trainer)(
         model=model_of(method),
         args=arguments,
@@ -236,8 +239,8 @@ def report(train: Rows, tests: Rows, tokenizer: Any, work: Path, data: Path) -> 
         f"\nMeans ± standard errors over {len(SEEDS)} seeds, each with training rows, order and first weights of its "
         f"own. The majority class has {majority:.4f} of the test rows. {EPOCHS} epochs of {N_TRAIN:,} rows, batches of "
         f"{BATCH_SIZE}, rank {RANK} on all linear layers, linear schedule with 6 % warm-up, the last step's weights. "
-        "α-LoRA: protocol held-out, its own rate 5e-3. Steps and peaks: medians of "
-        f"{ROUNDS} trainings of {COST_STEPS} steps in turns, each in its own process; a step is one of the adapter, "
+        f"α-LoRA: protocol held-out, {SHARE:.0%} of the rows for α, α's learning rate 5e-3. Steps and peaks: "
+        f"medians of {ROUNDS} trainings of {COST_STEPS} steps in turns, each in its own process; a step is one of the adapter, "
         f"with α's share of it. Products in {machine.native_dtype()}.\n"
     )
     return title + provenance(f"Seeds {', '.join(map(str, SEEDS))}.") + "\n" + table(columns, rows) + words

@@ -26,6 +26,7 @@ from transformers.utils import logging
 from loralaw.errors import ModelError
 from loralaw.models import ENCODER, find_model, load_adapted_model, load_base_model
 from loralaw.models.source import EMBEDDED_FOLDER
+from loralaw.tuners import AlphaLoraConfig
 
 # PEFT reads a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -52,10 +53,10 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def saved(model: Any, folder: Path, **settings: Any) -> tuple[nn.Module, Path]:
+def saved(model: Any, folder: Path, kind: type[LoraConfig] = LoraConfig, **settings: Any) -> tuple[nn.Module, Path]:
     """A model with an adapter as if trained, and the folder that PEFT writes for it."""
     torch.manual_seed(3)
-    adapted = get_peft_model(model, LoraConfig(r=3, **settings))
+    adapted = get_peft_model(model, kind(r=3, **settings))
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_" in name or "modules_to_save" in name:
@@ -69,14 +70,33 @@ def outputs(model: nn.Module) -> Tensor:
         return model(**DATA)[0]
 
 
-def test_a_causal_model_comes_back_as_it_was(tiny_model: Path, tmp_path: Path) -> None:
-    trained, folder = saved(AutoModelForCausalLM.from_pretrained(tiny_model), tmp_path, target_modules="all-linear")
+@pytest.mark.parametrize("kind", [LoraConfig, AlphaLoraConfig])
+def test_a_causal_model_comes_back_as_it_was(kind: type[LoraConfig], tiny_model: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    trained, folder = saved(base, tmp_path, kind, target_modules="all-linear")
     loaded = load_adapted_model(folder)
     assert torch.equal(outputs(loaded.model), outputs(trained))
     assert not loaded.model.training
     assert loaded.base == find_model(str(tiny_model))
     assert loaded.tokenizer("a cat")["input_ids"] == AutoTokenizer.from_pretrained(tiny_model)("a cat")["input_ids"]
     assert outputs(load_adapted_model(str(folder), str(tiny_model)).model).equal(outputs(trained))
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda alpha: alpha[:-1].clone(), r"q_proj .*shape \(15,\), the layer has 16 rows"),
+        (lambda alpha: alpha * float("nan"), "16 of 16 entries that are not finite"),
+    ],
+)
+def test_a_row_scale_that_does_not_fit(edit: Any, words: str, tiny_model: Path, tmp_path: Path) -> None:
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    _, folder = saved(base, tmp_path, AlphaLoraConfig, target_modules=["q_proj"])
+    tensors = load_file(folder / "adapter_model.safetensors")
+    name = next(name for name in tensors if "lora_row_scale" in name)
+    save_file(tensors | {name: edit(tensors[name])}, folder / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=words):
+        load_adapted_model(folder)
 
 
 def test_types_are_those_stored(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def test_each_method_by_its_name_alone() -> None:
     row_scale = {
         "row_scale_protocol": "held-out",
         "row_scale_learning_rate": 0.005,
-        "row_scale_every": 1,
-        "row_scale_share": 0.2,
+        "row_scale_every": 10,
+        "row_scale_share": 0.1,
     }
     assert stored == [
         {"name": "lora", **adapter},

@@ -13,8 +13,8 @@ ALPHA = {
     "name": "alpha-lora",
     "row_scale_protocol": "held-out",
     "row_scale_learning_rate": 0.005,
-    "row_scale_every": 1,
-    "row_scale_share": 0.2,
+    "row_scale_every": 10,
+    "row_scale_share": 0.1,
 }
 
 

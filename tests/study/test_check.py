@@ -100,8 +100,8 @@ def test_examples_that_no_step_would_read(
     [
         ("lora", 12, None),
         ("lora", 11, "11 steps of 2 read only 22 and"),
-        ("alpha-lora", 10, None),  # it learns from 19 of the 24, the row scale from the other 5
-        ("alpha-lora", 9, "9 steps of 2 read only 18 of 19 and the others could not matter: give at least 10 steps"),
+        ("alpha-lora", 11, None),  # it learns from 22 of the 24, the row scale from the other 2
+        ("alpha-lora", 10, "10 steps of 2 read only 20 of 22 and the others could not matter: give at least 11 steps"),
         ({"name": "alpha-lora", "row_scale_protocol": "joint"}, 11, "11 steps of 2 read only 22 and"),
         ({"name": "alpha-lora", "row_scale_protocol": "authors"}, 11, "11 steps of 2 read only 22 and"),
         ("full", 11, "11 steps of 2 read only 22 and"),
@@ -124,11 +124,11 @@ def test_what_the_steps_read_is_counted_by_method(
 @pytest.mark.parametrize(
     ("size", "changes", "refused"),
     [
-        (7, {}, True),  # a fifth of it is one row
-        (8, {}, False),  # and of this two
+        (14, {}, True),  # a tenth of it is one row
+        (15, {}, False),  # and of this two
         (7, {"row_scale_share": 0.3}, False),
         (4, {"row_scale_share": 0.8}, True),
-        (7, {"row_scale_protocol": "authors"}, True),
+        (14, {"row_scale_protocol": "authors"}, True),
         (2, {"row_scale_protocol": "joint"}, False),
     ],
 )

@@ -64,6 +64,8 @@ def _tokenizer() -> Any:
 def cell(method: str, rank: int | None = 4, seed: int = 1, n: int = 16, **changes: Any) -> Cell:
     """A cell; changes are of its method where the method has the setting, else of its training."""
     changed = {**METHODS[method], **{k: v for k, v in changes.items() if k in METHODS[method]}}
+    if changed.get("row_scale_protocol") == "joint":
+        changed |= {"row_scale_every": 10, "row_scale_share": 0.1}  # the defaults, which mean nothing there
     training = {**TRAINING, **{k: v for k, v in changes.items() if k not in METHODS[method]}}
     return Cell(
         base_model="tiny",

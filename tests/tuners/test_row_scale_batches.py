@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loralaw.spec import AlphaLoraMethod
 from loralaw.tuners.row_scale_batches import RowScaleBatches
 from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
@@ -53,4 +54,16 @@ def test_steps_are_numbered_as_a_loop_that_counts_them(every: int, steps_per_epo
 
 
 def test_jointly_there_are_no_steps_of_its_own() -> None:
-    assert RowScaleProtocol("joint").step_number(1, None) is None
+    for every in (None, 1):
+        assert RowScaleProtocol("joint", every=every).step_number(1, None) is None
+
+
+def test_a_study_and_the_trainer_mean_the_same_by_default() -> None:
+    """The design's schedule: every 10 steps, learning rate 5e-3, a tenth of the rows."""
+    protocol, method = RowScaleProtocol(), AlphaLoraMethod()
+    assert (method.row_scale_protocol, method.row_scale_learning_rate) == (protocol.name, protocol.learning_rate)
+    assert method.row_scale_share == protocol.share == 0.1
+    steps = [step for step in range(1, 41) if protocol.step_number(step, None) is not None]
+    assert steps == [1, 11, 21, 31]
+    assert method.n_row_scale_steps(40) == len(steps)
+    assert [method.n_row_scale_steps(n) for n in (1, 10, 11)] == [1, 1, 2]

@@ -441,8 +441,9 @@ def test_it_learns_in_bfloat16_with_activation_checkpointing(tmp_path: Path) -> 
 
 
 def test_a_model_that_is_made_for_each_training(tmp_path: Path) -> None:
-    made = Recorder(model_init=lambda: classifier(), args=arguments(tmp_path), train_dataset=rows(64))
-    given = trainer(tmp_path)
+    own: dict[str, Any] = {"row_scale_every": 3, "row_scale_share": 0.3}
+    made = Recorder(model_init=lambda: classifier(), args=arguments(tmp_path), train_dataset=rows(64), **own)
+    given = trainer(tmp_path, **own)
     made.train()
     given.train()
     assert largest_difference(made.model, given.model) == 0.0

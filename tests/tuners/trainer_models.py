@@ -107,10 +107,15 @@ class Recorder(AlphaLoraTrainer):
 
 
 def trainer(out: Path, *, model: torch.nn.Module | None = None, n_rows: int = 64, **settings: Any) -> Recorder:
-    """A Recorder; settings that begin with `row_scale_`, and data, go to the Trainer, the rest to its arguments."""
+    """A Recorder in which α takes a step after each of the adapter's, and a fifth of the rows.
+
+    Settings that begin with `row_scale_`, and data, go to the Trainer, the rest to its arguments.
+    """
     own = {key: value for key, value in settings.items() if key.startswith("row_scale_") or key.endswith("_dataset")}
     rest = {key: value for key, value in settings.items() if key not in own}
     own.setdefault("train_dataset", rows(n_rows))
+    own.setdefault("row_scale_share", 0.2)
+    own.setdefault("row_scale_every", None if own.get("row_scale_protocol") == "joint" else 1)
     return Recorder(model=classifier() if model is None else model, args=arguments(out, **rest), **own)
 
 

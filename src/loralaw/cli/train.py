@@ -40,7 +40,7 @@ def train(
         str | None, typer.Option(metavar="NAME", help="held-out, joint or authors; held-out if not given.")
     ] = None,
     row_scale_every: Annotated[
-        int | None, typer.Option(help="Adapter steps from one step of α to the next; 1 if not given.")
+        int | None, typer.Option(help="Adapter steps from one step of α to the next; 10 if not given.")
     ] = None,
     row_scale_learning_rate: Annotated[float | None, typer.Option(help="Of α; 5e-3 if not given.")] = None,
     text_column: Annotated[str | None, typer.Option(metavar="NAME", help="Column to learn, of a file.")] = None,

@@ -24,6 +24,7 @@ from transformers.utils import logging
 from loralaw.errors import ModelError
 from loralaw.models.base_model import no_progress_bars
 from loralaw.models.source import HUB_NAME, ModelSource, find_model, first_line
+from loralaw.tuners import AlphaLoraConfig
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _MODEL_CLASSES = {
@@ -32,6 +33,7 @@ _MODEL_CLASSES = {
     "TOKEN_CLS": AutoModelForTokenClassification,
     "FEATURE_EXTRACTION": AutoModel,
 }
+_CONFIG_CLASSES = {"LORA": LoraConfig, "ALPHALORA": AlphaLoraConfig}
 _CLASSIFIERS = ("SEQ_CLS", "TOKEN_CLS")
 # The last layer of a classification head: its rows are the labels.
 _LABEL_WEIGHTS = (".classifier.weight", ".score.weight", ".classifier.out_proj.weight", ".classifier.lora_B.weight",
@@ -53,7 +55,7 @@ class AdaptedModel:
 
 
 def load_adapted_model(adapter: str | Path, base: str | Path | None = None) -> AdaptedModel:
-    """Load a LoRA adapter that PEFT saved, and its base model.
+    """Load a LoRA or α-LoRA adapter that PEFT saved, and its base model.
 
     Safetensors only, and code that comes with a model is not run.
 
@@ -69,7 +71,7 @@ def load_adapted_model(adapter: str | Path, base: str | Path | None = None) -> A
         The model on the processor, in evaluation mode, with the adapter active and nothing of it to be trained.
 
     Raises:
-        ModelError: adapter or base is missing, broken, not LoRA, or the two do not belong together.
+        ModelError: adapter or base is missing, broken, neither LoRA nor α-LoRA, or the two do not belong together.
 
     **Cost.** Base and adapter are each read once, and a base that is a folder once more for its hash.
     **Source**: ours.
@@ -126,8 +128,9 @@ def _adapter_config(folder: Path) -> LoraConfig:
                 f'"{folder}": {CONFIG_FILE} is of the type {type(content).__name__}, not an object of settings: save '
                 "the adapter again with PEFT"
             )
-        if (kind := content.get("peft_type")) != "LORA":
-            raise ModelError(f'"{folder}" is an adapter of the type {kind}: LoRA adapters (LORA) can be loaded')
+        if (kind := content.get("peft_type")) not in list(_CONFIG_CLASSES):
+            accepted = ", ".join(_CONFIG_CLASSES)
+            raise ModelError(f'"{folder}" is an adapter of the type {kind}: {accepted} can be loaded')
         for key in ("base_model_name_or_path", "revision", "task_type"):
             if not isinstance(content.get(key), str | None):
                 raise ModelError(f'"{folder}": {key} in {CONFIG_FILE} is {content[key]}: a text or null is needed')
@@ -136,7 +139,7 @@ def _adapter_config(folder: Path) -> LoraConfig:
                 f'"{folder}": init_lora_weights is {content["init_lora_weights"]}, which draws the frozen weights anew '
                 "at every load: save the adapter converted to LoRA (path_initial_model_for_weight_conversion)"
             )
-        return LoraConfig.from_pretrained(str(folder))
+        return _CONFIG_CLASSES[kind].from_pretrained(str(folder))
     except ModelError:
         raise
     except Exception as error:  # a file of another make can fail in any way

@@ -1,5 +1,6 @@
 """The methods of a study: ways to change a base model, each a section of the study file with its own settings."""
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -49,9 +50,9 @@ class AlphaLoraMethod(AdapterMethod):
     """Which rows α learns from: training rows held out for it, the adapter's own batches, or as the authors do."""
     row_scale_learning_rate: Annotated[Number, Field(gt=0)] = 5e-3
     """Learning rate of α, constant."""
-    row_scale_every: Count = 1
+    row_scale_every: Count = 10
     """T: α takes a step after the first of every T steps of the adapter."""
-    row_scale_share: Annotated[Number, Field(gt=0, lt=1)] = 0.2
+    row_scale_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     """Share of the cell's training examples that α learns from."""
 
     @model_validator(mode="after")
@@ -70,6 +71,10 @@ class AlphaLoraMethod(AdapterMethod):
         if self.row_scale_protocol == "joint":
             return n_train_examples
         return round(self.row_scale_share * n_train_examples)
+
+    def n_row_scale_steps(self, n_steps: int) -> int:
+        """How many steps α takes while the adapter takes so many."""
+        return n_steps if self.row_scale_protocol == "joint" else math.ceil(n_steps / self.row_scale_every)
 
     def n_adapter_rows(self, n_train_examples: int) -> int:
         if self.row_scale_protocol != "held-out":

@@ -86,6 +86,8 @@ def solo_trainer(model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: L
         loss: is told the loss of every step.
     """
     of_row_scale = {name: value for name, value in cell.method.items() if name.startswith("row_scale_")}
+    if of_row_scale.get("row_scale_protocol") == "joint":  # which has no steps and no rows of α's own
+        of_row_scale = {name: of_row_scale[name] for name in ("row_scale_protocol", "row_scale_learning_rate")}
     trainer = (_AlphaLoraTrainer if of_row_scale else _Trainer)(
         model,
         _arguments(cell, model.device, folder),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from loralaw.models import BaseModel
-from loralaw.spec import Cell
+from loralaw.spec import AlphaLoraMethod, Cell
 from loralaw.training import machine
 from loralaw.training.cell_settings import has_row_scale, n_steps_of
 from loralaw.training.encoded_task import EncodedTask
@@ -82,6 +82,6 @@ def _row_scale_counts(trainer: Any, cell: Cell) -> dict[str, int]:
     """α may have no rows of its own: then it learns from the adapter's, in its steps."""
     rows = trainer.train_dataset if trainer.row_scale_dataset is None else trainer.row_scale_dataset
     return {
-        "n_row_scale_steps": math.ceil(n_steps_of(cell) / cell.method["row_scale_every"]),
+        "n_row_scale_steps": AlphaLoraMethod.model_validate(cell.method).n_row_scale_steps(n_steps_of(cell)),
         "n_row_scale_examples": len(rows),
     }

@@ -48,7 +48,7 @@ class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
     Args:
         row_scale_protocol: "held-out", "joint" or "authors" (above).
         row_scale_learning_rate: η′.
-        row_scale_every: T, the adapter's steps for one of α; 1 in "joint".
+        row_scale_every: T, the adapter's steps for one of α; None: 10, and 1 in "joint".
         row_scale_dataset: α's rows in "held-out"; the adapter then learns from all of `train_dataset`.
         row_scale_share: else the share of `train_dataset` that is drawn for α, by `data_seed` or `seed`.
         row_scale_batch_size: rows of α's batch on one device; None: `per_device_train_batch_size`. A step of α takes
@@ -81,9 +81,9 @@ class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
         *args: Any,
         row_scale_protocol: str = "held-out",
         row_scale_learning_rate: float = 5e-3,
-        row_scale_every: int = 1,
+        row_scale_every: int | None = None,
         row_scale_dataset: Any = None,
-        row_scale_share: float = 0.2,
+        row_scale_share: float = 0.1,
         row_scale_batch_size: int | None = None,
         **kwargs: Any,
     ) -> None:

@@ -11,6 +11,7 @@ from torch.utils.data import IterableDataset, Subset
 from loralaw.errors import InputError, did_you_mean
 
 PROTOCOLS = ("held-out", "joint", "authors")
+DEFAULT_EVERY = 10
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class RowScaleProtocol:
     Args:
         name: "held-out", "joint" or "authors".
         learning_rate: of α, constant.
-        every: T, the adapter's steps for one of α.
+        every: T, the adapter's steps for one of α; None: 10, and 1 in "joint".
         share: of the training rows that α reads, in (0, 1).
         batch_size: rows of a micro-batch of α in one process; None: as many as the adapter's.
 
@@ -30,8 +31,8 @@ class RowScaleProtocol:
 
     name: str = "held-out"
     learning_rate: float = 5e-3
-    every: int = 1
-    share: float = 0.2
+    every: int | None = None
+    share: float = 0.1
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -42,7 +43,7 @@ class RowScaleProtocol:
             )
         if not _is_number(self.learning_rate) or not 0 < self.learning_rate < math.inf:
             raise InputError(f"row_scale_learning_rate={self.learning_rate!r}: give a number above 0, such as 5e-3")
-        if not _is_count(self.every):
+        if self.every is not None and not _is_count(self.every):
             raise InputError(
                 f"row_scale_every={self.every!r}: give a whole number from 1, the steps of the adapter for one of α"
             )
@@ -52,7 +53,7 @@ class RowScaleProtocol:
             )
         if self.batch_size is not None and not _is_count(self.batch_size):
             raise InputError(f"row_scale_batch_size={self.batch_size!r}: give a whole number from 1, or None")
-        if self.name == "joint" and (self.every != 1 or self.batch_size is not None):
+        if self.name == "joint" and (self.every not in (None, 1) or self.batch_size is not None):
             raise InputError(
                 f"row_scale_every={self.every}, row_scale_batch_size={self.batch_size} with "
                 'row_scale_protocol="joint": there α learns in every step of the adapter, from the same batch. '
@@ -96,11 +97,12 @@ class RowScaleProtocol:
         """
         if self.name == "joint":
             return None
+        every = DEFAULT_EVERY if self.every is None else self.every
         i, n_before = global_step - 1, 0
         if steps_per_epoch is not None:
             n_epochs, i = divmod(i, steps_per_epoch)
-            n_before = n_epochs * math.ceil(steps_per_epoch / self.every)
-        return None if i % self.every else n_before + i // self.every
+            n_before = n_epochs * math.ceil(steps_per_epoch / every)
+        return None if i % every else n_before + i // every
 
 
 def _n_rows(name: str, dataset: Any) -> int:
