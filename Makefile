@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-oldest-peft clean
 
 demo: .venv/installed
 	$(BIN)/loralaw run studies/quickstart.yaml
@@ -13,6 +13,11 @@ test: .venv/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# What touches PEFT, with the oldest version that the package declares; `make test` has the newest.
+test-oldest-peft: .venv/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/oldest-peft peft==0.20.0
+	PYTHONPATH=.venv/oldest-peft $(BIN)/pytest -W 'ignore:Could not find a config file' tests/tuners tests/models
 
 .venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12")'

@@ -4,8 +4,8 @@
 
 A Llama of hidden size 256 with 4 layers, batches of 8 x 128 tokens, float32, one thread. All arms take their steps in
 turns, each round in another order; what is compared are processor seconds of whole steps (forward, backward, AdamW),
-as medians of the ratios to LoRA's step of the same round. Memory: what autograd keeps after the forward pass, parameters
-not counted. Some eight minutes; writes `results/alpha_lora_cost.md`.
+as medians of the ratios to LoRA's step of the same round. Memory: what autograd keeps after the forward pass, without
+parameters. Some eight minutes; writes `results/alpha_lora_cost.md`.
 """
 
 import argparse

@@ -336,6 +336,24 @@ def test_another_adapter_needs_another_trainer(tmp_path: Path) -> None:
     assert all(".other." in name for name in row_scale_parameters(again.model))
 
 
+def test_only_the_active_task_learns(tmp_path: Path) -> None:
+    """A trainer a task; A, B and the head are shared, and the α of the other task stays as it is."""
+    model = classifier(row_scale_tasks=["one", "two"])
+    for task, other in (("one", "two"), ("two", "one")):
+        model.set_task(task)
+        idle = {name: p.detach().clone() for name, p in model.named_parameters() if f"{ROW_SCALE}:{other}." in name}
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        recorder = trainer(tmp_path, model=model, max_steps=3)
+        recorder.train()
+        assert idle
+        assert all(torch.equal(model.get_parameter(name), p) for name, p in idle.items())
+        assert all(bool(((p - 1).abs() > 1e-3).any()) for p in row_scale_parameters(model).values())
+        assert {name for name, p in model.named_parameters() if p.requires_grad} == trained
+    model.set_task("one")
+    with pytest.raises(InputError, match=r"active adapter or task.*Make a new AlphaLoraTrainer"):
+        recorder.train()
+
+
 def test_a_failure_in_training_leaves_nothing_frozen(tmp_path: Path) -> None:
     class Failing(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from loralaw.errors import ModelError
 from loralaw.models.base_model import no_progress_bars
 from loralaw.models.source import HUB_NAME, ModelSource, find_model, first_line
 from loralaw.tuners import AlphaLoraConfig
+from loralaw.tuners.peft_surface import quiet_peft
 
 CONFIG_FILE, WEIGHTS_FILE, PICKLED_FILE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 _MODEL_CLASSES = {
@@ -249,10 +249,7 @@ def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
     """What `PeftModel.from_pretrained` does, but with the names that are missing or too many as its result."""
     config.inference_mode = True
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
-            )  # PEFT reads it
+        with quiet_peft():
             adapted = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(config.task_type, PeftModel)(model, config)
             loaded = adapted.load_adapter(str(folder), "default", torch_device="cpu")
     except KeyError as error:

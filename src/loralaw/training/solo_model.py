@@ -1,7 +1,6 @@
 """The model of a cell that trains alone: what the Trainer trains, what is measured, what is saved."""
 
 import copy
-import warnings
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from loralaw.training.adapters import set_layout, write_adapter
 from loralaw.training.cell_settings import peft_config_of
 from loralaw.training.frozen_base import FrozenBase, output_head
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows
+from loralaw.tuners.peft_surface import quiet_peft
 
 
 class SoloModel:
@@ -114,10 +114,7 @@ class SoloModel:
         config = peft_config_of(cell)
         set_layout(config, self._model)
         torch.manual_seed(cell.seed)
-        with warnings.catch_warnings():
-            warnings.filterwarnings(
-                "ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning
-            )  # PEFT reads it
+        with quiet_peft():
             adapted: nn.Module = get_peft_model(self._model, config)
         return adapted
 

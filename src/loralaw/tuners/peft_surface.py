@@ -5,6 +5,9 @@ PEFT has no way to add a method from outside. `PeftType` is a closed enumeration
 once, where a flag on a stock LoRA configuration would lose the row scale in silence.
 """
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from peft import LoraConfig, PeftMixedModel, PeftModel
@@ -22,6 +25,7 @@ __all__ = [
     "LoraVariant",
     "base_model_of",
     "check_is_called",
+    "quiet_peft",
     "register_alpha_lora",
     "takes_variants",
     "variants_asked_for",
@@ -71,6 +75,14 @@ def variants_asked_for(config: LoraConfig) -> list[str]:
 def check_is_called(model: nn.Module, target_name: str) -> None:
     """Raise PEFT's ValueError for layers of Mamba whose weights its kernels read; PEFT asks for its own types only."""
     _check_lora_target_modules_mamba(LoraConfig(), model, target_name)
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Around what makes a `PeftModel`, which reads a property that transformers has renamed and warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        yield
 
 
 def base_model_of(model: nn.Module) -> nn.Module:
