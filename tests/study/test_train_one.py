@@ -8,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 
 import loralaw
-from loralaw.errors import ModelError, SpecError, StudyFolderError
+from loralaw.errors import ModelError, SpecError, StorageError, StudyFolderError
 from loralaw.spec import parse_study
 from loralaw.store import study_lock
 from loralaw.study import OneModel, train_one
@@ -114,6 +114,28 @@ def test_failure_is_a_record(one: dict[str, Any], tmp_path: Path, monkeypatch: p
     )
     assert "99 bytes" in record["reason"]
     assert "Traceback" in (tmp_path / "error.txt").read_text()
+
+
+@pytest.mark.parametrize("how", ["out of memory", "full disk", "killed"])
+def test_an_attempt_without_a_result_is_begun_again(
+    how: str, one: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise {"out of memory": MemoryError(), "full disk": StorageError("no space"), "killed": KeyboardInterrupt()}[
+            how
+        ]
+
+    with monkeypatch.context() as broken:
+        # A full disk refuses the last file, and a person may lose patience just before it.
+        broken.setitem(train_one.__globals__, "train_cells" if how == "out of memory" else "write_record", fail)
+        try:
+            assert train_one(OneModel(**one), tmp_path)["status"] == "out-of-memory"
+        except (StorageError, KeyboardInterrupt):
+            assert (tmp_path / "adapter").exists()
+    record = train_one(OneModel(**one), tmp_path)
+    assert record["status"] == json.loads((tmp_path / "record.json").read_text())["status"] == "finished"
+    assert not (tmp_path / "error.txt").exists()
+    assert "earlier training" in problems(tmp_path, **one)["out"]
 
 
 def test_weights_that_are_not_there_are_no_training(one: dict[str, Any], tiny_model: Path, tmp_path: Path) -> None:

@@ -282,7 +282,7 @@ def test_a_row_scale_that_hardly_moves_leaves_lora(protocol: str, tmp_path: Path
 def test_the_drift_of_a_long_training_is_thinned(tmp_path: Path) -> None:
     base, one = base_model(), cell("alpha-lora", rank=1, steps=101, target_modules=["q_proj"])
     drift = train_solo(base, encoded(base, one), one, tmp_path, SILENT)["row_scale"]["drift"]
-    assert [point["step"] for point in drift] == list(range(0, 100, 3))
+    assert [point["step"] for point in drift] == [*range(0, 100, 3), 101]
 
 
 @pytest.mark.parametrize(

@@ -23,22 +23,31 @@ IDS = torch.randint(0, VOCABULARY, (2, 9), generator=torch.Generator().manual_se
 SMALL = {"num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": VOCABULARY}
 
 
+def with_biases(model: nn.Module) -> nn.Module:
+    """Transformers begins with biases of 0, which no row scale changes."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
 def llama() -> nn.Module:
     torch.manual_seed(0)
     config = LlamaConfig(
         hidden_size=32, intermediate_size=48, num_key_value_heads=2, attention_bias=True, initializer_range=0.2, **SMALL
     )
-    return LlamaForCausalLM(config).eval()
+    return with_biases(LlamaForCausalLM(config))
 
 
 def bert() -> nn.Module:
     torch.manual_seed(0)
-    return BertForSequenceClassification(BertConfig(hidden_size=32, intermediate_size=48, num_labels=3, **SMALL)).eval()
+    config = BertConfig(hidden_size=32, intermediate_size=48, num_labels=3, **SMALL)
+    return with_biases(BertForSequenceClassification(config))
 
 
 def gpt2() -> nn.Module:
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCABULARY)).eval()
+    return with_biases(GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=VOCABULARY)))
 
 
 class Convolutions(nn.Module):

@@ -181,6 +181,18 @@ def test_a_broken_adapter_is_not_merged(broken: str, value: float) -> None:
             assert torch.equal(parameter, before[name])
 
 
+def test_a_refused_merge_leaves_the_layer_alone() -> None:
+    """Where only the adapter's own bias is broken, which PEFT looks at last."""
+    model = as_if_trained(CASES["adapter bias"].adapted())
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj
+    with torch.no_grad():
+        layer.lora_B["default"].bias[0] = float("nan")
+    before = [tensor.detach().clone() for tensor in (layer.weight, layer.bias)]
+    with pytest.raises(ValueError, match="broken"):
+        model.merge_adapter(safe_merge=True)
+    assert all(torch.equal(now, then) for now, then in zip((layer.weight, layer.bias), before, strict=True))
+
+
 def test_convolutions_with_groups_work_and_are_not_merged() -> None:
     with pytest.warns(UserWarning, match="groups"):
         model = get_peft_model(nn.Sequential(nn.Conv2d(4, 6, 3, groups=2)), AlphaLoraConfig(r=2, target_modules=["0"]))
@@ -263,6 +275,9 @@ def test_two_active_adapters_follow_one_another(memory: str) -> None:
     apart = output(model)
     model(input_ids=IDS, labels=IDS).loss.backward()
     assert all(p.grad is not None for p in adapter_parameters(model).values())
+    with pytest.raises(InputError, match=r"several adapters are active .* default, other: name one"):
+        row_scales(model)
+    assert row_scales(model, "other").keys() == row_scales(model, "default").keys()
     model.merge_adapter()
     torch.testing.assert_close(output(model), apart, rtol=1e-4, atol=2e-5)
     model.unmerge_adapter()
@@ -315,6 +330,14 @@ def test_combinations_without_a_meaning_are_refused() -> None:
     assert "c" not in model.peft_config
 
 
+def test_a_weight_too_few_makes_no_adapter() -> None:
+    model = CASES["linear"].adapted()
+    model.add_adapter("b", CASES["linear"].config())
+    with pytest.raises(InputError, match="2 adapters and 1 weights"):
+        model.add_weighted_adapter(["default", "b"], [1.0], "c", combination_type="cat")
+    assert not any(".c." in name for name, _ in model.named_parameters())
+
+
 def test_a_fixed_alpha_is_not_trained() -> None:
     model = CASES["linear"].adapted(init_row_scale=1.3, train_row_scale=False)
     model.add_adapter("b", CASES["linear"].config())
@@ -354,6 +377,30 @@ def test_bfloat16_keeps_alpha_in_float32() -> None:
     model.unmerge_adapter()
     with model.disable_adapter():
         assert float((output(model) - output(llama())).norm() / output(llama()).norm()) < 0.05
+
+
+def test_recomputing_is_the_product_of_the_forward_pass() -> None:
+    """Under autocast too, although the backward pass is outside of it."""
+    model = CASES["recompute"].adapted()
+    seen: list[torch.dtype] = []
+    layer = model.base_model.model.model.layers[0].self_attn.q_proj.get_base_layer()
+    layer.register_forward_hook(lambda module, args, result: seen.append(result.dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    assert seen == [torch.bfloat16, torch.bfloat16]
+
+
+@pytest.mark.skipif(version.parse(peft.__version__) < version.parse("0.21"), reason="PEFT 0.20: refused")
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_trained_biases_are_saved(bias: str, tmp_path: Path) -> None:
+    model = as_if_trained(CASES["linear"].adapted(bias=bias))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and name.endswith("bias"):
+                parameter.add_(0.5)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(output(PeftModel.from_pretrained(llama(), tmp_path).eval()), output(model))
 
 
 @pytest.mark.parametrize("memory", ["save", "recompute"])

@@ -9,7 +9,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.utils.peft_types import PeftType
 
 from loralaw.errors import InputError
-from loralaw.tuners import AlphaLoraConfig
+from loralaw.tuners import AlphaLoraConfig, alpha_lora_config
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from loralaw.tuners import AlphaLoraConfig
     [
         ({"use_dora": True}, ["use_dora=True", "DoRA", "Leave one"]),
         ({"alora_invocation_tokens": [1], "task_type": "CAUSAL_LM"}, ["alora_invocation_tokens", "leave it out"]),
+        ({"use_qalora": True}, ["use_qalora", "leave it out"]),
         ({"target_parameters": ["experts.weight"]}, ["target_parameters=['experts.weight']", "target_modules"]),
         ({"init_lora_weights": "pissa"}, ["init_lora_weights='pissa'", "True, False, 'gaussian'", "'authors'"]),
         ({"init_lora_weights": "olora"}, ["'olora'", "changes the frozen weights"]),
@@ -38,6 +39,12 @@ def test_refusals(settings: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(InputError) as error:
         AlphaLoraConfig(target_modules=["q_proj"], **settings)
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_biases_that_an_old_peft_would_not_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alpha_lora_config, "saves_biases", lambda: False)
+    with pytest.raises(InputError, match=r'bias="all".*not save them.*PEFT 0\.21'):
+        AlphaLoraConfig(target_modules=["q_proj"], bias="all")
 
 
 def test_the_new_type_is_a_member_like_the_others() -> None:

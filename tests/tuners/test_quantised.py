@@ -86,6 +86,12 @@ def test_bitsandbytes_layers_merge_up_to_their_rounding(bits: int, error: float)
     assert relative(output(model), apart) < error
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_an_adapter_bias_on_bitsandbytes_is_refused(bits: int) -> None:
+    with pytest.raises(ModelError, match=r"q_proj: lora_bias=True on a layer of bitsandbytes.*leave lora_bias out"):
+        adapted(bits, lora_bias=True)
+
+
 class PackedLinear(nn.Linear):
     """Stands in for a layer of gptqmodel, which needs a GPU to be made: what PEFT reads of it."""
 

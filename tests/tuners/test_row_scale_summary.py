@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from adapted_models import bert
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
@@ -98,6 +99,15 @@ def test_a_module_type_is_described_by_all_rows_of_its_layers() -> None:
         alphas = [alpha for name, alpha in written.items() if name.endswith(row["module_type"])]
         assert row["n_layers"] == BLOCKS
         check(row, np.concatenate(alphas), 6 if row["module_type"] == "up_proj" else 0)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_types_that_share_their_last_name_are_told_apart() -> None:
+    model = get_peft_model(bert(), AlphaLoraConfig(r=2, target_modules=["dense"]))
+    types = [row["module_type"] for row in row_scale_summary(model).by_module_type]
+
+    assert types[:3] == ["attention.output.dense", "intermediate.dense", "output.dense"]
+    assert list(row_scale_drift(model)) == types
 
 
 def test_an_untrained_model_has_not_moved() -> None:

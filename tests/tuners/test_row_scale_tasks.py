@@ -134,6 +134,14 @@ def test_a_task_is_merged_and_taken_back(case: Case) -> None:
     model.set_task("rte")
 
 
+def test_another_adapter_that_is_merged_does_not_matter() -> None:
+    model = as_if_both_were_trained(adapted())
+    model.add_adapter("other", CASES["linear"].config())
+    model.base_model.merge_adapter(adapter_names=["other"])
+    model.set_task("mnli")
+    assert all("task" in name or ":mnli" in name for name in row_scale_parameters(model))
+
+
 def test_the_summary_is_of_the_active_task() -> None:
     model = as_if_both_were_trained(adapted())
     for task in TASKS:
@@ -160,8 +168,16 @@ def test_models_without_tasks_say_so() -> None:
 def test_a_file_of_other_tasks_is_refused(tmp_path: Path) -> None:
     as_if_trained(CASES["linear"].adapted()).save_pretrained(tmp_path)
     wanted = CASES["linear"].config(row_scale_tasks=TASKS, inference_mode=True)
-    with pytest.raises(ModelError, match=r"no row scale for .*other tasks"):
+    with pytest.raises(ModelError, match="has one row scale without a task, its configuration has rte, mnli"):
         get_peft_model(llama(), wanted).load_adapter(tmp_path, "default")
+
+
+def test_a_task_that_the_configuration_does_not_name(tmp_path: Path) -> None:
+    as_if_both_were_trained(adapted()).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(path.read_text().replace('"mnli"', '"qnli"'))
+    with pytest.raises(ModelError, match='has a row scale of the task "mnli", its configuration has rte, qnli'):
+        PeftModel.from_pretrained(llama(), tmp_path)
 
 
 def test_adapters_with_tasks_are_not_combined() -> None:

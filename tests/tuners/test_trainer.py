@@ -294,6 +294,32 @@ def test_a_resumed_training_is_the_same_to_the_bit(
     assert all(torch.equal(mine[i][key], theirs[i][key]) for i in mine for key in mine[i])
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"row_scale_every": 3}, r"every=1 \(now 3\): resume with the same settings"),
+        ({"row_scale_protocol": "authors"}, r"name='held-out' \(now 'authors'\)"),
+        ({"row_scale_share": 0.5}, r"share=0\.2 \(now 0\.5\)"),
+    ],
+)
+@pytest.mark.parametrize("asked", [True, "checkpoint-2"])
+def test_a_training_goes_on_as_it_began(tmp_path: Path, changes: dict[str, Any], words: str, asked: bool | str) -> None:
+    trainer(tmp_path, save_strategy="steps", save_steps=2, max_steps=2).train()
+    resumed = trainer(tmp_path, max_steps=4, **changes)
+    with pytest.raises(InputError, match=words):
+        resumed.train(resume_from_checkpoint=asked if asked is True else str(tmp_path / asked))
+
+
+def test_a_training_goes_on_with_its_task(tmp_path: Path) -> None:
+    model = classifier(row_scale_tasks=["one", "two"])
+    model.set_task("two")
+    trainer(tmp_path, model=model, save_strategy="steps", save_steps=2, max_steps=2).train()
+    with pytest.raises(InputError, match=r"row scales such as .*:two\..* such as .*:one\..*set_task\) before resuming"):
+        trainer(tmp_path, model=classifier(row_scale_tasks=["one", "two"]), max_steps=4).train(
+            resume_from_checkpoint=True
+        )
+
+
 def test_one_trainer_trains_twice(tmp_path: Path) -> None:
     """The second time it begins at step 0 again, with the weights and moments of the first."""
     recorder = trainer(tmp_path, max_steps=4)

@@ -86,7 +86,7 @@ def train(
     except SpecError as error:
         raise SpecError("loralaw train", [Problem(_option(p.where), p.message) for p in error.problems]) from None
     except KeyboardInterrupt:
-        screen.print("\ninterrupted: nothing was kept; the same command begins again")
+        screen.print("\ninterrupted: the same command begins again")
         raise typer.Exit(130) from None
     screen.print(_summary(one, record, out or one.default_folder()))
     if record["status"] != "finished":

@@ -1,12 +1,12 @@
 """Where an adapted layer stands in a heat map: the number of its block down, its module type across."""
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from loralaw.layer_names import Path, layer_name, module_labels
+
 Place = tuple[str, str]
-Path = tuple[str, ...]
 
 NO_NUMBER = "–"
 
@@ -28,15 +28,6 @@ class LayerGrid:
         return [[means.get((row, column)) for column in self.columns] for row in self.rows]
 
 
-@dataclass(frozen=True)
-class _Name:
-    """A module's name, cut at its first number."""
-
-    stem: Path
-    number: int | None
-    module: Path
-
-
 def layer_grid(names: Iterable[str]) -> LayerGrid:
     """The grid of the layers of one model.
 
@@ -50,9 +41,9 @@ def layer_grid(names: Iterable[str]) -> LayerGrid:
     >>> layer_grid(["encoder.block.0.k", "decoder.block.0.k"]).rows
     ['encoder 0', 'decoder 0']
     """
-    cut = {name: _cut(name) for name in names}
+    cut = {name: layer_name(name) for name in names}
     stacks = _stack_labels(list(dict.fromkeys(n.stem for n in cut.values() if n.number is not None)))
-    modules = _module_labels(list(dict.fromkeys(n.module for n in cut.values())))
+    modules = module_labels(list(dict.fromkeys(n.module for n in cut.values())))
     order: dict[str, tuple[int, int]] = {}
     places: dict[str, Place] = {}
     for name, parts in cut.items():
@@ -60,26 +51,6 @@ def layer_grid(names: Iterable[str]) -> LayerGrid:
         order[row] = (len(stacks), 0) if parts.number is None else (list(stacks).index(parts.stem), parts.number)
         places[name] = row, modules[parts.module]
     return LayerGrid(sorted(order, key=order.__getitem__), list(modules.values()), places)
-
-
-def _cut(name: str) -> _Name:
-    parts = name.split(".")
-    numbers = [i for i, part in enumerate(parts) if re.fullmatch("[0-9]{1,6}", part)]
-    if not numbers:
-        return _Name((), None, tuple(parts))
-    first = numbers[0]
-    stem, module = parts[:first], ["*" if i in numbers else parts[i] for i in range(first + 1, len(parts))]
-    return _Name(tuple(stem), int(parts[first]), tuple(module or stem[-1:] or ["module"]))
-
-
-def _module_labels(modules: list[Path]) -> dict[Path, str]:
-    """The shortest end of each that no other has, or all of it."""
-    ends = Counter(module[-k:] for module in modules for k in range(1, len(module) + 1))
-    labels = {}
-    for module in modules:
-        k = next((k for k in range(1, len(module)) if ends[module[-k:]] == 1), len(module))
-        labels[module] = ".".join(module[-k:])
-    return labels
 
 
 def _stack_labels(stems: list[Path]) -> dict[Path, str]:

@@ -139,7 +139,13 @@ def drift_note(scales: RowScales) -> str:
 def _differences(method: dict[str, Any], methods: list[dict[str, Any]]) -> list[str]:
     """The settings of a method in which the methods of the study differ."""
     names = sorted({name for one in methods for name in one if any(m.get(name) != one[name] for m in methods)})
-    return [f"{n.removeprefix('row_scale_').replace('_', ' ')} {method.get(n, 'as the study')}" for n in names]
+    return [f"{n.removeprefix('row_scale_').replace('_', ' ')} {_setting(method.get(n))}" for n in names]
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return "as the study"
+    return "+".join(value) if isinstance(value, list) else str(value)
 
 
 def _map(scales: RowScales, measure: LayerMeasure) -> Figure:

@@ -20,6 +20,11 @@ class AnyMethod(Settings):
     has_rank: ClassVar[bool] = True
     """Whether the ranks of the study are an axis of it."""
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether many cells train in one pass, or each alone with the Trainer."""
+        return False
+
     def n_adapter_rows(self, n_train_examples: int) -> int:
         """How many of a cell's training examples its weights learn from."""
         return n_train_examples
@@ -40,6 +45,10 @@ class LoraMethod(AdapterMethod):
     """`lora` scales the adapter by lora_alpha / rank, `rslora` by lora_alpha / sqrt(rank), `dora` adds magnitudes."""
 
     name: Literal["lora", "rslora", "dora"] = "lora"
+
+    @property
+    def is_packed(self) -> bool:
+        return self.name != "dora"
 
 
 class AlphaLoraMethod(AdapterMethod):

@@ -7,6 +7,7 @@ from loralaw.store.lock import is_running as is_running
 from loralaw.store.lock import study_lock as study_lock
 from loralaw.store.study import ADAPTER as ADAPTER
 from loralaw.store.study import MODEL as MODEL
+from loralaw.store.study import RETRIED as RETRIED
 from loralaw.store.study import Study as Study
 from loralaw.store.study import open_study as open_study
 from loralaw.store.study import write_record as write_record

@@ -83,6 +83,8 @@ class OneModel:
         """A problem of `settings()` by the name of the field that it comes from."""
         section, _, rest = re.sub(r"\[\d+\]", "", problem.where).partition(".")
         field = rest.split(".")[0]
+        if section == "methods" and problem.message.startswith(("row_scale_every", "row_scale_share")):
+            field = problem.message.split()[0]
         if section == "methods" and problem.message.startswith("unknown key"):
             return Problem(field, f"{self.method} has no such setting: leave it out")
         known = {*_METHOD_FIELDS, *_TRAINING_FIELDS, *_COLUMN_FIELDS}

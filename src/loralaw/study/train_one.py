@@ -1,12 +1,14 @@
 """Training one model outside any study: the same checks, the same training, the same record, in a folder of its own."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loralaw.errors import InputError, Problem, SpecError, StorageError
 from loralaw.models import load_base_model
-from loralaw.store import ADAPTER, MODEL, append_event, study_lock, write_record, write_text
+from loralaw.store import ADAPTER, MODEL, RETRIED, append_event, study_lock, write_record, write_text
 from loralaw.store.atomic import check_place
 from loralaw.study.check import CheckedStudy, check_settings
 from loralaw.study.failure import Failure
@@ -17,6 +19,7 @@ from loralaw.study.work import step_work, title_of, with_dtype
 from loralaw.training import EncodedTask, PackEvents, cell_record, machine, n_steps_of, train_cells
 
 _SOURCE = "the model to train"
+_LOG = "events.jsonl"
 
 
 def train_one(one: OneModel, out: str | Path | None = None, progress: RunProgress | None = None) -> dict[str, Any]:
@@ -56,9 +59,9 @@ def _checked(one: OneModel, folder: Path) -> CheckedStudy:
 
 
 def _in_the_way(folder: Path) -> list[Problem]:
-    """Why the folder cannot be written: nothing that was trained before is ever replaced."""
+    """Why the folder cannot be written: nothing that was finished before, or is of other origin, is ever replaced."""
     there = [name for name in ("record.json", ADAPTER, MODEL) if (folder / name).exists()]
-    if there:
+    if there and not _is_unfinished(folder):
         return [Problem("out", f"{folder} exists and holds {there[0]} of an earlier training: give another folder")]
     try:
         check_place(folder / "record.json")
@@ -67,13 +70,26 @@ def _in_the_way(folder: Path) -> list[Problem]:
     return []
 
 
+def _is_unfinished(folder: Path) -> bool:
+    """Whether an earlier attempt of ours ended here without a result: killed, out of memory, on a full disk."""
+    if not (folder / _LOG).exists():
+        return False
+    try:
+        record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return isinstance(record, dict) and record.get("status") in RETRIED
+
+
 class _Training:
     """The training of the only cell of a checked study."""
 
     def __init__(self, checked: CheckedStudy, folder: Path, progress: RunProgress) -> None:
         (self._cell,) = plan_cells(checked)
         self._checked, self._folder, self._progress = checked, folder, progress
-        self._log = folder / "events.jsonl"
+        self._log = folder / _LOG
 
     def record(self) -> dict[str, Any]:
         """Train, measure, and write the record, whatever came of it."""
@@ -102,7 +118,10 @@ class _Training:
         append_event(self._log, event)
 
     def _forget_a_killed_attempt(self) -> None:
-        (self._folder / "error.txt").unlink(missing_ok=True)
+        for name in ("error.txt", "record.json"):
+            (self._folder / name).unlink(missing_ok=True)
+        for name in (ADAPTER, MODEL):
+            shutil.rmtree(self._folder / name, ignore_errors=True)
         write_text(self._log, "")
 
     def _failed(self, failure: Failure) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from typing import Any
 
 from peft import LoraConfig
 
-from loralaw.spec import Cell, TrainingSpec
+from loralaw.spec import Cell, TrainingSpec, method_spec
 from loralaw.tuners import AlphaLoraConfig
 
 
 def is_packed(method: dict[str, Any]) -> bool:
     """Whether cells of this method train many at a time (`train_pack`), or one after the other (`train_solo`)."""
-    return method["name"] in ("lora", "rslora")
+    return method_spec(method).is_packed
 
 
 def has_row_scale(cell: Cell) -> bool:

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
@@ -12,9 +11,10 @@ from loralaw.training.cell_settings import has_row_scale, n_steps_of
 from loralaw.training.ledger import LOG_EVERY, Ledger, PackEvents
 from loralaw.training.solo_trainer import LossOfStep
 from loralaw.tuners import row_scale_drift, row_scale_summary, row_scales
+from loralaw.tuners.row_scale_summary import rms_change
 
 DRIFT_POINTS = 50
-"""Of a training at most so many are noted of how α moves, besides its beginning."""
+"""Of a training at most so many are noted of how α moves, besides its beginning and its end."""
 
 
 class SoloWatch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
@@ -28,9 +28,11 @@ class SoloWatch(TrainerCallback):  # type: ignore[misc]  # transformers has no t
         """Why the training was stopped."""
         self._model, self._key, self._has_row_scale = model, cell.key, has_row_scale(cell)
         self._loss, self._ledger, self._events = loss, ledger, events
+        self._rates = "learning_rate or row_scale_learning_rate" if self._has_row_scale else "learning_rate"
         self._of_step = math.nan
         self._drift: list[dict[str, Any]] = []
-        self._drift_every = -(-n_steps_of(cell) // DRIFT_POINTS)
+        self._n_steps = n_steps_of(cell)
+        self._drift_every = -(-self._n_steps // DRIFT_POINTS)
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._note_row_scale(state.global_step)
@@ -44,15 +46,15 @@ class SoloWatch(TrainerCallback):  # type: ignore[misc]  # transformers has no t
         self._ledger.add_losses({self._key: self._of_step})
         self._events.step(1)
         if not math.isfinite(self._of_step):
-            self.reason = f"the training loss was {self._of_step} at step {step}; lower learning_rate"
+            self.reason = f"the training loss was {self._of_step} at step {step}; lower {self._rates}"
             control.should_training_stop = True
             return
-        if step % self._drift_every == 0:
+        if step % self._drift_every == 0 or step == self._n_steps:
             self._note_row_scale(step)
         if step % LOG_EVERY == 0:
             line = {"step": step, "train_loss": self._ledger.train_loss(self._key)}
             if self._has_row_scale:
-                line["row_scale_rms_change"] = self._rms_change()
+                line["row_scale_rms_change"] = rms_change(row_scales(self._model).values())
             self._events.log(self._key, line)
 
     def row_scale(self) -> dict[str, Any] | None:
@@ -64,7 +66,3 @@ class SoloWatch(TrainerCallback):  # type: ignore[misc]  # transformers has no t
     def _note_row_scale(self, step: int) -> None:
         if self._has_row_scale:
             self._drift.append({"step": step, "rms_change": row_scale_drift(self._model)})
-
-    def _rms_change(self) -> float:
-        change = torch.cat([scale.float() - 1 for scale in row_scales(self._model).values()])
-        return float(change.square().mean().sqrt())

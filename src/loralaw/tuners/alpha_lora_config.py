@@ -9,7 +9,7 @@ from typing import Any
 from peft import LoraConfig
 
 from loralaw.errors import InputError, did_you_mean
-from loralaw.tuners.peft_surface import ALPHALORA, variants_asked_for
+from loralaw.tuners.peft_surface import ALPHALORA, saves_biases, variants_asked_for
 
 MEMORY_MODES = ("save", "recompute")
 AUTHORS_INITIALISATION = "authors"
@@ -37,8 +37,8 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
             While α is frozen, as in the adapter's steps of `AlphaLoraTrainer`, both keep what LoRA keeps.
         row_scale_tasks: names of tasks that share A and B and have an α each; `model.set_task(name)` makes one active,
             at first the first. Letters, digits, "_" and "-".
-        init_lora_weights: also "authors": A of linear layers from N(0, 1/r), B = 0, as in the method's public code.
-            PEFT's own True is uniform with variance 1/(3·in), its "gaussian" N(0, 1/r²).
+        init_lora_weights: also "authors": A of linear layers and convolutions from N(0, 1/r), B = 0, as in the method's
+            public code. PEFT's own True is uniform with variance 1/(3·in), its "gaussian" N(0, 1/r²).
 
     Raises:
         InputError: a setting that cannot be, or a combination that makes no sense.
@@ -76,8 +76,13 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
                 "use_dora=True with a row scale: DoRA's direction does not change when a row of W and B has a common "
                 "factor, so the two would be one setting twice. Leave one of them out"
             )
-        if others := variants_asked_for(self):
+        if others := [*variants_asked_for(self), *(["use_qalora"] if self.use_qalora else [])]:
             raise InputError(f"{', '.join(others)} with a row scale was never worked out: leave it out")
+        if self.bias != "none" and not saves_biases():
+            raise InputError(
+                f'bias="{self.bias}": this version of PEFT would train the biases and not save them. Use bias="none", '
+                "or PEFT 0.21 or newer"
+            )
         if self.target_parameters:
             raise InputError(
                 f"target_parameters={self.target_parameters}: a row scale multiplies what a layer puts out, and single "

@@ -9,7 +9,7 @@ from torch import nn
 
 from loralaw.errors import InputError, ModelError
 from loralaw.tuners.alpha_lora_config import AUTHORS_INITIALISATION, AlphaLoraConfig
-from loralaw.tuners.peft_surface import Embedding, check_is_called, register_alpha_lora, takes_variants
+from loralaw.tuners.peft_surface import Embedding, check_is_called, is_bitsandbytes, register_alpha_lora, takes_variants
 from loralaw.tuners.row_scale import active_row_scale, set_task
 from loralaw.tuners.row_scale_variant import RowScaledEmbedding, RowScaleVariant
 
@@ -50,7 +50,8 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
             **options: PEFT's, such as `svd_rank`.
 
         Raises:
-            InputError: another combination (they prune A and B by rules that α does not have), or adapters with tasks.
+            InputError: another combination (they prune A and B by rules that α does not have), adapters with tasks, or
+                not a weight for each.
 
         **Source**: ours.
         """
@@ -61,6 +62,8 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
             )
         if with_tasks := [a for a in adapters if a in self.peft_config and self.peft_config[a].row_scale_tasks]:
             raise InputError(f"{', '.join(with_tasks)}: adapters with row_scale_tasks cannot be combined")
+        if len(adapters) != len(weights):
+            raise InputError(f"{len(adapters)} adapters and {len(weights)} weights are given: give a weight for each")
         is_new = adapter_name not in self.peft_config  # PEFT does nothing otherwise
         super().add_weighted_adapter(adapters, weights, adapter_name, combination_type, **options)
         if is_new:
@@ -92,6 +95,13 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
             for_peft.init_lora_weights = True
         super()._create_and_replace(for_peft, adapter_name, target, target_name, parent, current_key, **kwargs)
         layer = getattr(parent, target_name)
+        if getattr(layer.get_base_layer(), "_hf_tp_plan", None) is not None:
+            raise ModelError(f"{current_key} is split between processes, which a row scale was never tried with")
+        if lora_config.lora_bias and is_bitsandbytes(layer):
+            raise ModelError(
+                f"{current_key}: lora_bias=True on a layer of bitsandbytes, whose bias PEFT merges without its scale: "
+                "leave lora_bias out, or load the model unquantised"
+            )
         if not takes_variants(layer) and type(layer) is not RowScaledEmbedding:
             raise ModelError(
                 f"{current_key}: PEFT's LoRA for this layer is {type(layer).__name__}, which would lose the row scale "

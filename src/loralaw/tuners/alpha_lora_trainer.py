@@ -1,19 +1,25 @@
 """Training α-LoRA on two time scales with transformers' Trainer."""
 
+import dataclasses
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
 
 from loralaw.errors import InputError, ModelError
 from loralaw.tuners.row_scale import is_row_scale, row_scale_parameters
 from loralaw.tuners.row_scale_batches import RowScaleBatches
 from loralaw.tuners.row_scale_protocol import RowScaleProtocol
+from loralaw.tuners.row_scale_summary import rms_change
 
 AUTHORS_BETAS = (0.9, 0.99)
+_CHECKPOINT_FILE = "row_scale_training.json"
 
 
 class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
@@ -64,7 +70,8 @@ class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
         InputError: at construction, a setting or data that cannot be, or a way of training that is not supported:
             FSDP, DeepSpeed, fp16 (bf16 is), several GPUs in one process, optimizers that are handed over or that
             step during the backward pass, `auto_find_batch_size`. When training begins, another active adapter or
-            task than at the beginning of an earlier training of this trainer.
+            task than at the beginning of an earlier training of this trainer or in the checkpoint to resume from, or
+            other settings of α than in that.
 
     **Source**: α-LoRA, arXiv 2510.21345: its algorithm, and for "authors" the loop of its public code.
 
@@ -108,6 +115,8 @@ class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as the Trainer does, α included; what was frozen before is frozen afterwards, and nothing else."""
         names = _names_to_train(self.model)
+        if checkpoint := self._checkpoint(args[0] if args else kwargs.get("resume_from_checkpoint")):
+            self._check_goes_on(checkpoint, names[1])
         if self.optimizer is not None and names != self._names:
             raise InputError(
                 "the model's active adapter or task, or what is frozen, was changed since the last training of this "
@@ -118,6 +127,32 @@ class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
             return super().train(*args, **kwargs)
         finally:
             _freeze_all_but(names[0] | names[1], self.model)
+
+    def _checkpoint(self, asked: str | bool | None) -> Path | None:
+        """The folder that the Trainer is about to resume from."""
+        found = get_last_checkpoint(self.args.output_dir) if asked is True else asked
+        return Path(found) if found else None
+
+    def _what_goes_on(self, row_scale_names: set[str]) -> dict[str, Any]:
+        """What a checkpoint does not hold by itself, and must be the same where a training goes on."""
+        schedule = dataclasses.asdict(self._protocol)
+        return {"row_scales": sorted(row_scale_names), **schedule, "seed": self._seed}
+
+    def _check_goes_on(self, checkpoint: Path, row_scale_names: set[str]) -> None:
+        path = checkpoint / _CHECKPOINT_FILE
+        if not path.is_file():
+            return  # then it is no checkpoint of this class, and its optimizer will not fit
+        saved, now = json.loads(path.read_text(encoding="utf-8")), self._what_goes_on(row_scale_names)
+        different = [name for name in now if saved.get(name) != now[name]]
+        if "row_scales" in different:
+            raise InputError(
+                f"{checkpoint} was trained with {len(saved['row_scales'])} row scales such as "
+                f"{saved['row_scales'][0]}, and the model would train {len(row_scale_names)} such as "
+                f"{min(row_scale_names)}: make the same adapter and task active (set_adapter, set_task) before resuming"
+            )
+        if different:
+            said = ", ".join(f"{name}={saved.get(name)!r} (now {now[name]!r})" for name in different)
+            raise InputError(f"{checkpoint} was trained with {said}: resume with the same settings of the row scale")
 
     def create_optimizer(self, model: Any = None) -> Any:
         """The Trainer's optimizer for the adapter, and as its last group α with settings of its own."""
@@ -142,8 +177,7 @@ class AlphaLoraTrainer(Trainer):  # type: ignore[misc]  # transformers has no ty
                 mean_loss = self._sum_losses / self._n_losses
                 logs["row_scale_loss"] = self.accelerator.gather(mean_loss).mean().item()
                 self._begin_losses()
-            changes = torch.cat([(row_scale.detach().float() - 1).flatten() for row_scale in self._row_scale])
-            logs["row_scale_rms_change"] = changes.square().mean().sqrt().item()
+            logs["row_scale_rms_change"] = rms_change(self._row_scale)
         super().log(logs, start_time)
 
     def _begin_row_scale(self) -> None:
@@ -217,6 +251,12 @@ class _RowScaleSteps(TrainerCallback):  # type: ignore[misc]
 
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         self._trainer._hold_learning_rate()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+            content = self._trainer._what_goes_on(self._trainer._names[1])
+            (folder / _CHECKPOINT_FILE).write_text(json.dumps(content), encoding="utf-8")
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """The adapter's step is complete, its gradients are gone, and no checkpoint is written yet."""

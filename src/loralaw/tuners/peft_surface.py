@@ -1,4 +1,4 @@
-"""Every touch of PEFT's private surface: what is not promised by PEFT stands here, and was read in 0.20 and 0.21.
+"""What we import of PEFT's private surface, and how a method is added to it; read in 0.20 and 0.21.
 
 PEFT has no way to add a method from outside. `PeftType` is a closed enumeration, which PEFT and transformers both read
 (`.value`), so `ALPHALORA` is made a member of it. An adapter of this type that is loaded without this package fails at
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import peft
+from packaging import version
 from peft import LoraConfig, PeftMixedModel, PeftModel
 from peft.tuners.lora.layer import Embedding, LoraLayer, LoraVariant
 from peft.tuners.lora.layer import _ConvNd as ConvNd
@@ -25,8 +27,10 @@ __all__ = [
     "LoraVariant",
     "base_model_of",
     "check_is_called",
+    "is_bitsandbytes",
     "quiet_peft",
     "register_alpha_lora",
+    "saves_biases",
     "takes_variants",
     "variants_asked_for",
 ]
@@ -61,6 +65,11 @@ def takes_variants(layer: nn.Module) -> bool:
     return type(layer).__name__ in _TAKE_VARIANTS.get(type(layer).__module__, ())
 
 
+def is_bitsandbytes(layer: nn.Module) -> bool:
+    """Whether the frozen layer is in 4 or 8 bits of bitsandbytes."""
+    return type(layer).__module__ == "peft.tuners.lora.bnb"
+
+
 def register_alpha_lora(config_class: type, model_class: type) -> None:
     """Make PEFT build and load adapters of the type ALPHALORA."""
     register_peft_method(name="alphalora", config_cls=config_class, model_cls=model_class, prefix="lora_")
@@ -70,6 +79,11 @@ def variants_asked_for(config: LoraConfig) -> list[str]:
     """Settings of a LoRA configuration that each ask for a variant of PEFT's own, such as `use_dora`."""
     fields = config.__dataclass_fields__.values()
     return [f.name for f in fields if f.metadata.get("is_lora_variant") and getattr(config, f.name)]
+
+
+def saves_biases() -> bool:
+    """Whether this PEFT saves trained biases (`bias="all"`) with adapters of a type that it does not know."""
+    return version.parse(peft.__version__) >= version.parse("0.21")
 
 
 def check_is_called(model: nn.Module, target_name: str) -> None:

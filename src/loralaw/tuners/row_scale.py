@@ -109,14 +109,17 @@ def row_scales(model: nn.Module, adapter: str | None = None) -> dict[str, Tensor
         (rows,) each, detached, by the name of the layer in the base model, in the model's order.
 
     Raises:
-        InputError: there is no such row scale.
+        InputError: there is no such row scale, or several active adapters have one and none is named.
     """
-    found = {}
+    found, owners = {}, set()
     for name, layer in base_model_of(model).named_modules():
         if isinstance(layer, LoraLayer):
             for own in layer.active_adapters if adapter is None else [adapter]:
                 if (scale := active_row_scale(layer, own)) is not None:
                     found[name] = scale.weight.detach()
+                    owners.add(own)
+    if len(owners) > 1:
+        raise InputError(f"several adapters are active and have a row scale, {', '.join(sorted(owners))}: name one")
     if not found:
         known = sorted(_adapters_with_row_scale(model))
         which = "its active adapter" if adapter is None else f'its adapter "{adapter}"'
@@ -144,16 +147,14 @@ def set_task(model: nn.Module, task: str) -> None:
     if task not in known:
         accepted = ", ".join(known) if known else "none: see row_scale_tasks of AlphaLoraConfig"
         raise InputError(f'"{task}" is not a task of this model; it has {accepted}.{did_you_mean(task, known)}')
-    if merged := [layer for layer in layers if layer.merged]:
-        others = ", ".join(dict.fromkeys(merged[0].row_scale_task.values()))
+    own = [(layer, a) for layer in layers for a in layer.row_scale_task if a in getattr(layer, _container(task), {})]
+    if merged := [layer.row_scale_task[adapter] for layer, adapter in own if adapter in layer.merged_adapters]:
         raise InputError(
-            f'the adapter is merged into the frozen weights with the row scale of "{others}": call unmerge_adapter() '
-            "before another task is made active"
+            f'the adapter is merged into the frozen weights with the row scale of "{merged[0]}": call '
+            "unmerge_adapter() before another task is made active"
         )
-    for layer in layers:
-        for adapter in layer.row_scale_task:
-            if adapter in getattr(layer, _container(task), {}):
-                _switch(layer, adapter, task)
+    for layer, adapter in own:
+        _switch(layer, adapter, task)
 
 
 def _switch(layer: Any, adapter: str, task: str) -> None:
@@ -188,7 +189,17 @@ def _adapters_with_row_scale(model: nn.Module) -> set[str]:
 
 def _check_loaded(layer: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Refuse a row scale that does not fit, is broken, or is not there though the rest of its adapter is."""
-    for container, scales in _containers(layer):
+    known = dict(_containers(layer))
+    for key in state:
+        container = key.removeprefix(prefix).split(".")[0]
+        if key.startswith(prefix + ROW_SCALE) and container not in known:
+            task = container.partition(":")[2]
+            what = f'a row scale of the task "{task}"' if task else "one row scale without a task"
+            raise ModelError(
+                f"the adapter's file has {what}, its configuration has {', '.join(_tasks(layer)) or 'no tasks'} "
+                "(row_scale_tasks): the two are not of one save"
+            )
+    for container, scales in known.items():
         for adapter, scale in scales.items():
             loaded: Tensor | None = state.get(f"{prefix}{container}.{adapter}.weight")
             others = f"{prefix}lora_A.{adapter}.weight", f"{prefix}lora_embedding_A.{adapter}"

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from loralaw.errors import InputError
+from loralaw.layer_names import module_types
 from loralaw.tuners.row_scale import row_scales
 
 START = 1.0
@@ -64,8 +66,8 @@ def row_scale_summary(model: nn.Module, adapter: str | None = None) -> RowScaleS
         adapter: its name; the active adapter if not given.
 
     Returns:
-        Pure numbers, computed in float64. A module type is the last part of a layer's name: `attn.c_proj` and
-        `mlp.c_proj` are one.
+        Pure numbers, computed in float64. A module type is the end of a layer's name that tells it from others:
+        `q_proj`, but `attn.c_proj` and `mlp.c_proj`.
 
     Raises:
         InputError: the model has no row scale, or one that is not finite.
@@ -73,10 +75,11 @@ def row_scale_summary(model: nn.Module, adapter: str | None = None) -> RowScaleS
     **Source**: ours. That α keeps and cuts off rows of the frozen weights is from the α-LoRA paper (arXiv 2510.21345).
     """
     scales = {name: _finite(name, alpha) for name, alpha in row_scales(model, adapter).items()}
+    types = module_types(scales)
     by_type: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for name, alpha in scales.items():
-        by_type[_module_type(name)].append(alpha)
-    layers = [{"layer": name, "module_type": _module_type(name), **_layer_numbers(a)} for name, a in scales.items()]
+        by_type[types[name]].append(alpha)
+    layers = [{"layer": name, "module_type": types[name], **_layer_numbers(a)} for name, a in scales.items()]
     return RowScaleSummary(
         layers=layers,
         by_module_type=[
@@ -102,9 +105,11 @@ def row_scale_drift(model: nn.Module) -> dict[str, float]:
         InputError: the model has no row scale.
     """
     by_type: dict[str, list[torch.Tensor]] = defaultdict(list)
-    for name, alpha in row_scales(model).items():
-        by_type[_module_type(name)].append(alpha)
-    return {name: _rms_change(alphas) for name, alphas in by_type.items()}
+    scales = row_scales(model)
+    types = module_types(scales)
+    for name, alpha in scales.items():
+        by_type[types[name]].append(alpha)
+    return {name: rms_change(alphas) for name, alphas in by_type.items()}
 
 
 def _texts(row: dict[str, Any]) -> list[str]:
@@ -114,10 +119,9 @@ def _texts(row: dict[str, Any]) -> list[str]:
     return [row["module_type"], *counts, *(f"{change:.4f}" for change in changes), f"{row['n_off']:,}"]
 
 
-def _rms_change(alphas: list[torch.Tensor]) -> float:
-    squares = sum(
-        float((alpha.float() - START).square().sum()) for alpha in alphas
-    )  # layers may lie on several devices
+def rms_change(alphas: Collection[torch.Tensor]) -> float:
+    """sqrt(mean over the entries of all of (α − 1)²), in float32; the tensors may lie on several devices."""
+    squares = sum(float((alpha.detach().float() - START).square().sum()) for alpha in alphas)
     return math.sqrt(squares / sum(alpha.numel() for alpha in alphas))
 
 
@@ -130,10 +134,6 @@ def _finite(name: str, alpha: torch.Tensor) -> NDArray[np.float64]:
             "diverged. Take an earlier checkpoint, or train again with a lower row_scale_learning_rate."
         )
     return values
-
-
-def _module_type(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def _layer_numbers(alpha: NDArray[np.float64]) -> dict[str, Any]:

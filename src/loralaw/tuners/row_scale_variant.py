@@ -40,10 +40,10 @@ class RowScaleVariant(LoraVariant):  # type: ignore[misc]  # peft has no types
         freeze_row_scales(module, adapter_name, all_of_them=not config.train_row_scale)
         if config.inference_mode or adapter_name not in module.active_adapters:
             _scale(module, adapter_name).requires_grad_(False)
-        module.recomputes_frozen_output = {
-            **getattr(module, "recomputes_frozen_output", {}),
-            adapter_name: config.row_scale_memory == "recompute",
-        }
+        if not hasattr(module, "recomputes_frozen_output"):
+            module.recomputes_frozen_output = {}
+            module.other_param_names = (*module.other_param_names, "recomputes_frozen_output")
+        module.recomputes_frozen_output[adapter_name] = config.row_scale_memory == "recompute"
 
     @staticmethod
     def forward(module: Any, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
@@ -62,7 +62,8 @@ class RowScaleVariant(LoraVariant):  # type: ignore[misc]  # peft has no types
         merged: Tensor = (_along_rows(module, alpha, weight) * weight + delta).to(weight.dtype)
         bias = getattr(module.get_base_layer(), "bias", None)
         merged_bias = None if bias is None else (bias.data * alpha.to(bias.device)).to(bias.dtype)
-        if not all(torch.isfinite(part).all() for part in (merged, merged_bias) if part is not None):
+        own_bias = _adapter_bias(module, active_adapter)  # which PEFT adds next; checked before anything is written
+        if not all(torch.isfinite(part).all() for part in (merged, merged_bias, own_bias) if part is not None):
             raise ValueError(f'the adapter "{active_adapter}" is broken: merged, it has weights that are not finite')
         small = alpha.abs() < _SMALL
         kept = _rows_first(module, weight)[small].clone(), None if bias is None else bias.data.clone()
@@ -86,7 +87,8 @@ class RowScaleVariant(LoraVariant):  # type: ignore[misc]  # peft has no types
         _rows_first(module, unmerged)[small] = kept_rows.to(unmerged)
         if kept_bias is not None:
             bias = module.get_base_layer().bias
-            bias.data = kept_bias.to(bias) + _adapter_bias(module, active_adapter)  # which PEFT takes away next
+            own_bias = _adapter_bias(module, active_adapter)  # which PEFT takes away next
+            bias.data = kept_bias.to(bias) if own_bias is None else kept_bias.to(bias) + own_bias
         return unmerged
 
 
@@ -135,6 +137,9 @@ class _RescaleAndRecompute(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor, delta: Tensor, x: Tensor, alpha: Tensor, layer: nn.Module) -> Tensor:
         ctx.layer, ctx.base_dtype, ctx.delta_dtype = layer, base.dtype, delta.dtype
+        device = x.device.type
+        # The backward pass is outside of any autocast; the product is to be the one of the forward pass.
+        ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         ctx.save_for_backward(x, alpha)
         return torch.addcmul(delta, base, alpha)
 
@@ -142,7 +147,8 @@ class _RescaleAndRecompute(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, alpha = ctx.saved_tensors
-        base = ctx.layer(x.to(ctx.layer.weight.dtype))
+        with torch.autocast(*ctx.autocast):
+            base = ctx.layer(x.to(ctx.layer.weight.dtype))
         of_alpha = (base * gradient).flatten(0, -2).sum(0).to(alpha.dtype)
         return (gradient * alpha).to(ctx.base_dtype), gradient.to(ctx.delta_dtype), None, of_alpha, None
 
@@ -168,10 +174,12 @@ def _rows_first(module: Any, weight: Tensor) -> Tensor:
     return weight.movedim(1, 0) if _is_transposed(module) else weight
 
 
-def _adapter_bias(module: Any, adapter: str) -> Tensor | float:
+def _adapter_bias(module: Any, adapter: str) -> Tensor | None:
     """What PEFT adds to the frozen bias when it merges an adapter with a bias of its own."""
-    has_bias = getattr(module, "lora_bias", {}).get(adapter)
-    return module.lora_B[adapter].bias.data * module.scaling[adapter] if has_bias else 0.0
+    if not getattr(module, "lora_bias", {}).get(adapter):
+        return None
+    bias: Tensor = module.lora_B[adapter].bias.data * module.scaling[adapter]
+    return bias
 
 
 def _kept(adapter: str) -> str:
