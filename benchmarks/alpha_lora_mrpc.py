@@ -122,8 +122,10 @@ def train_all(train: Rows, tokenizer: Any, work: Path) -> None:
         rows, selection = rows_of(train, seed)
         for method, settings in METHODS.items():
             for rate in settings["rates"]:
-                place = place_of(work, method, rate, seed)
+                place, asked = place_of(work, method, rate, seed), settings_of(method, rate, seed)
                 if place.with_suffix(".json").exists():
+                    if json.loads(place.with_suffix(".json").read_text())["settings"] != asked:
+                        raise SystemExit(f"{place}.json was trained with other settings: give another --work")
                     continue
                 trainer = trainer_of(method, rate, seed, rows, tokenizer)
                 started = time.perf_counter()
@@ -132,10 +134,24 @@ def train_all(train: Rows, tokenizer: Any, work: Path) -> None:
                 score = trainer.evaluate(selection)["eval_accuracy"]
                 place.parent.mkdir(parents=True, exist_ok=True)
                 save_file(trained_weights(trainer.model), place.with_suffix(".safetensors"))
-                write_json(place.with_suffix(".json"), {"selection_accuracy": score, "seconds": seconds})
+                result = {"selection_accuracy": score, "seconds": seconds, "settings": asked}
+                write_json(place.with_suffix(".json"), result)
                 print(
                     f"{method}, {rate:g}, seed {seed}: {score:.3f} on the selection rows, {seconds:.0f} s", flush=True
                 )
+
+
+def settings_of(method: str, rate: float, seed: int) -> dict[str, Any]:
+    """What decides a run's weights."""
+    own = {
+        **METHODS[method],
+        "rates": None,
+        "rate": rate,
+        "seed": seed,
+        "share": SHARE,
+        "dtype": machine.native_dtype(),
+    }
+    return own | {"n_train": N_TRAIN, "n_select": N_SELECT, "batch_size": BATCH_SIZE, "epochs": EPOCHS, "rank": RANK}
 
 
 def place_of(work: Path, method: str, rate: float, seed: int) -> Path:
