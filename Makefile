@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make demo` and `make test`.
 PYTHON ?= python3
 BIN := .venv/bin
-TWO_AT_A_TIME := -n 2 --dist loadfile # each with one thread
+TWO_AT_A_TIME := -n 2 --dist worksteal # each with one thread
 
 .PHONY: demo test test-oldest-peft clean
 
