@@ -31,7 +31,7 @@ from loralaw.tuners import AlphaLoraConfig, row_scale_parameters
 from loralaw.tuners.row_scale import active_row_scale, is_row_scale
 from loralaw.tuners.row_scale_variant import RowScaleVariant
 
-ROUNDS, BATCH, LENGTH, VOCABULARY = 60, 8, 128, 1000
+ROUNDS, BATCH, LENGTH, VOCABULARY = 40, 8, 128, 1000
 TARGETS = {"all linear layers": "all-linear", "q_proj and v_proj": ["q_proj", "v_proj"]}
 RESULT = Path(__file__).parent / "results" / "alpha_lora_cost.md"
 
