@@ -83,6 +83,14 @@ def test_full_fine_tuning_is_dearer_than_any_rank_of_the_same_model_and_data(tmp
     assert "lora" in advice.smallest.label  # the two differ by less than the noise
 
 
+def test_times_of_two_ways_of_training_are_said_not_to_compare(study: Study, only_full: Study, tmp_path: Path) -> None:
+    """LoRA's cells train many at a time, full fine-tuning alone."""
+    words = "seconds and memory of the two kinds cannot be compared"
+    assert words in render(study)
+    assert words not in render(only_full)
+    assert words not in render(write_synthetic(tmp_path))
+
+
 def test_cheapest_and_best_include_full_fine_tuning(study: Study) -> None:
     table = study.table()
     advice = advise(table)

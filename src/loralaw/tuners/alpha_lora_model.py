@@ -90,8 +90,9 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
             raise ModelError(
                 f"{current_key} is read by nn.MultiheadAttention, never called: leave it out of target_modules"
             )
-        for_peft = copy.copy(lora_config)
-        if lora_config.init_lora_weights == AUTHORS_INITIALISATION:
+        for_peft, by_authors = lora_config, lora_config.init_lora_weights == AUTHORS_INITIALISATION
+        if by_authors:  # PEFT does not know the name: it draws, and we draw again
+            for_peft = copy.copy(lora_config)
             for_peft.init_lora_weights = True
         super()._create_and_replace(for_peft, adapter_name, target, target_name, parent, current_key, **kwargs)
         layer = getattr(parent, target_name)
@@ -110,7 +111,7 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
             )
         if type(layer) is Embedding:
             layer.__class__ = RowScaledEmbedding
-        if lora_config.init_lora_weights == AUTHORS_INITIALISATION and adapter_name in layer.lora_A:
+        if by_authors and adapter_name in layer.lora_A:
             _draw_as_authors(layer.lora_A[adapter_name].weight, layer.r[adapter_name])
         layer.lora_variant[adapter_name] = RowScaleVariant()
         RowScaleVariant.init(layer, adapter_name, lora_config)

@@ -81,9 +81,10 @@ class RowScaleVariant(LoraVariant):  # type: ignore[misc]  # peft has no types
         """The weight as it was before, up to the rounding of one merge; the bias exactly."""
         kept_rows, kept_bias = module._cache_pop(_kept(active_adapter))
         alpha, weight = _alpha_like(module, active_adapter, orig_weight), orig_weight.data
-        small, divisor = alpha.abs() < _SMALL, alpha.masked_fill(alpha.abs() < _SMALL, 1.0)
+        small = alpha.abs() < _SMALL
+        divisor = _along_rows(module, alpha.masked_fill(small, 1.0), weight)
         delta = module.get_delta_weight(active_adapter).to(weight.device)
-        unmerged: Tensor = ((weight - delta) / _along_rows(module, divisor, weight)).to(weight.dtype)
+        unmerged: Tensor = ((weight - delta) / divisor).to(weight.dtype)
         _rows_first(module, unmerged)[small] = kept_rows.to(unmerged)
         if kept_bias is not None:
             bias = module.get_base_layer().bias
