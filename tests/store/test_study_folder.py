@@ -9,7 +9,7 @@ import pytest
 
 from loralaw.errors import StorageError, StudyFolderError
 from loralaw.spec import Cell
-from loralaw.store import Study, is_running, open_study, study_lock, write_json, write_study
+from loralaw.store import Study, folder_lock, open_study, write_json, write_study
 from loralaw.store.events import append_event, read_events
 
 SETTINGS: dict[str, Any] = {"name": "s", "training": {"dtype": "float32"}}
@@ -35,8 +35,8 @@ def make(folder: Path, keys: list[str], **settings: Any) -> Study:
 
 def test_a_cell_is_finished_when_its_record_is_there(tmp_path: Path) -> None:
     study = make(tmp_path, ["a", "b", "c"])
-    study.finish_cell(record("a"))
-    study.finish_cell(record("b", "error"))
+    study.cell("a").finish(record("a"))
+    study.cell("b").finish(record("b", "error"))
     assert study.pending_keys() == ["b", "c"]
     assert open_study(tmp_path).table()["status"].to_list() == ["finished", "error"]
     assert study.table()["cross_entropy"].to_list() == [2.5, 2.5]
@@ -45,48 +45,48 @@ def test_a_cell_is_finished_when_its_record_is_there(tmp_path: Path) -> None:
 
 def test_a_diverged_cell_is_a_result(tmp_path: Path) -> None:
     study = make(tmp_path, ["a"])
-    study.finish_cell(record("a", "diverged"))
+    study.cell("a").finish(record("a", "diverged"))
     assert study.pending_keys() == []
 
 
 def test_a_grown_study_keeps_its_records(tmp_path: Path) -> None:
-    make(tmp_path, ["a"]).finish_cell(record("a"))
+    make(tmp_path, ["a"]).cell("a").finish(record("a"))
     grown = make(tmp_path, ["a", "b"])
     assert grown.pending_keys() == ["b"]
 
 
 def test_beginning_again_forgets_the_failed_attempt(tmp_path: Path) -> None:
     study = make(tmp_path, [CELL.key])
-    study.finish_cell(record(CELL.key, "error"))
-    study.log(CELL.key, {"step": 10})
-    study.begin_cell(CELL)
+    study.cell(CELL.key).finish(record(CELL.key, "error"))
+    study.cell(CELL.key).log({"step": 10})
+    study.cell(CELL.key).begin(CELL)
     assert study.record(CELL.key) is None
-    assert study.running_steps() == {}
+    assert study.cell(CELL.key).events() == []
 
 
 def test_another_study_is_not_overwritten(tmp_path: Path) -> None:
-    make(tmp_path, ["a"]).finish_cell(record("a"))
+    make(tmp_path, ["a"]).cell("a").finish(record("a"))
     with pytest.raises(StudyFolderError, match="--out"):
         make(tmp_path, ["b"], name="other")
     assert open_study(tmp_path).name == "s"
 
 
 def test_a_study_with_nothing_in_common_does_not_empty_the_table(tmp_path: Path) -> None:
-    make(tmp_path, ["a"]).finish_cell(record("a"))
+    make(tmp_path, ["a"]).cell("a").finish(record("a"))
     with pytest.raises(StudyFolderError, match="training changed"):
         make(tmp_path, ["b"], training={"dtype": "bfloat16"})
     assert open_study(tmp_path).table().height == 1
 
 
 def test_a_base_model_under_another_path_is_the_same(tmp_path: Path) -> None:
-    make(tmp_path, ["a"]).finish_cell(record("a"))
+    make(tmp_path, ["a"]).cell("a").finish(record("a"))
     moved = write_study(tmp_path, SETTINGS, ["a", "b"], {"base_model_hashes": {"proj/m": "h"}})
     assert moved.table()["base_model"].to_list() == ["proj/m"]
 
 
 def test_other_versions_and_damage_are_told(tmp_path: Path) -> None:
     study = make(tmp_path, ["a"])
-    study.finish_cell(record("a"))
+    study.cell("a").finish(record("a"))
     path = tmp_path / "cells" / "a" / "record.json"
     path.write_text(path.read_text()[:40])
     with pytest.raises(StudyFolderError, match=r"record\.json is damaged"):
@@ -137,7 +137,7 @@ def test_values_that_are_not_numbers_never_reach_a_record(tmp_path: Path) -> Non
 
 
 def _hold(folder: Path, held: Any, release: Any) -> None:
-    with study_lock(folder):
+    with folder_lock(folder):
         held.set()
         release.wait()
 
@@ -148,11 +148,9 @@ def test_one_run_a_folder_and_a_killed_run_leaves_no_lock(tmp_path: Path) -> Non
     other = context.Process(target=_hold, args=(tmp_path, held, release))
     other.start()
     assert held.wait(30)
-    assert is_running(tmp_path)
-    with pytest.raises(StudyFolderError, match="another process"), study_lock(tmp_path):
+    with pytest.raises(StudyFolderError, match="another process"), folder_lock(tmp_path):
         pass
     other.kill()
     other.join()
-    assert not is_running(tmp_path)
-    with study_lock(tmp_path):
+    with folder_lock(tmp_path):
         pass

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 import loralaw
 from loralaw.errors import ModelError, SpecError, StorageError, StudyFolderError
 from loralaw.spec import parse_study
-from loralaw.store import study_lock
+from loralaw.store import CellFolder, folder_lock
 from loralaw.study import OneModel, train_one
 
 SHORT = {"steps": 12, "batch_size": 2, "max_length": 16}
@@ -37,7 +37,7 @@ def test_the_record_is_that_of_the_same_cell_in_a_study(
         "base_models": [str(tiny_model)], "task": str(text_file), "methods": [method], "sizes": [16, 20], "seeds": [3],
         "training": SHORT, **({} if rank is None else {"ranks": [rank]}),
     }  # fmt: skip
-    done = loralaw.run(parse_study(study, "s"), tmp_path / "study")
+    done = loralaw.run(parse_study(study, "s"), tmp_path / "study", executor="inline")
     (same,) = (other for other in done.records() if other["cell"]["n_train_examples"] == 16)
 
     assert record["status"] == "finished"
@@ -90,7 +90,7 @@ def test_what_was_trained_before_is_never_replaced(there: str, one: dict[str, An
 def test_a_folder_that_cannot_be_one(one: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     assert "file" in problems(tmp_path / "file" / "below", **one)["out"]
-    with study_lock(tmp_path / "busy"), pytest.raises(StudyFolderError, match="another process"):
+    with folder_lock(tmp_path / "busy"), pytest.raises(StudyFolderError, match="another process"):
         train_one(OneModel(**one), tmp_path / "busy")
 
 
@@ -127,7 +127,10 @@ def test_an_attempt_without_a_result_is_begun_again(
 
     with monkeypatch.context() as broken:
         # A full disk refuses the last file, and a person may lose patience just before it.
-        broken.setitem(train_one.__globals__, "train_cells" if how == "out of memory" else "write_record", fail)
+        if how == "out of memory":
+            broken.setitem(train_one.__globals__, "train_cells", fail)
+        else:
+            broken.setattr(CellFolder, "finish", fail)
         try:
             assert train_one(OneModel(**one), tmp_path)["status"] == "out-of-memory"
         except (StorageError, KeyboardInterrupt):

@@ -11,10 +11,18 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The study folder; studies/<name> if not given.", show_default=False)
     ] = None,
+    executor: Annotated[
+        str, typer.Option(help="Where cells train: local (worker processes), or inline (this process, for debugging).")
+    ] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Packs of cells at a time; what suits the machine if not given.", show_default=False),
+    ] = None,
 ) -> None:
     """Train every cell that has no result yet, write the report, and print the laws.
 
-    Can be interrupted or killed at any moment; the same command goes on where it stopped.
+    Can be interrupted or killed at any moment; the same command goes on where it stopped. Run it again while it is
+    running, here or on another machine that sees the folder, and the two share the cells.
     """
     from loralaw.cli.console import console
 
@@ -24,7 +32,7 @@ def run(
         from loralaw.study import run as run_study
         from loralaw.study import watch
 
-        finished = run_study(study, out, watch(screen))
+        finished = run_study(study, out, watch(screen), executor=executor, jobs=jobs)
     except KeyboardInterrupt:
         screen.print("\ninterrupted: every finished cell is saved; the same command goes on from there")
         raise typer.Exit(130) from None

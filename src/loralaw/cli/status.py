@@ -1,31 +1,55 @@
 """`loralaw status`: how far a study is."""
 
-from collections import Counter
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from loralaw.store import Study
+
+WATCH_SECONDS = 2.0
 
 
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.", show_default=False)],
+    watch: Annotated[bool, typer.Option("--watch", help="Look again every two seconds, until no run goes on.")] = False,
 ) -> None:
     """Say which cells of a study have ended, which are training, and which are left."""
-    from loralaw.store import is_running, open_study
+    from rich.live import Live
 
+    from loralaw.cli.console import console
+    from loralaw.report import run_view, state_of
+    from loralaw.store import live_leases, open_study
+
+    screen = console()
     study = open_study(folder)
-    records = study.records()
-    counts = Counter(record["status"] for record in records)
-    n_left = len(study.planned_keys) - len(records)
-    parts = [f"{count} {name}" for name, count in counts.items()] + [f"{n_left} left"]
-    typer.echo(f"{study.name}: {len(study.planned_keys)} cells: {', '.join(parts)}")
-    running = study.running_steps() if is_running(folder) else {}
-    if running:
-        typer.echo(f"training now: {len(running)} cells, at step {max(running.values())}")
-    elif is_running(folder):
-        typer.echo("a run is going on")
-    elif n_left:
+    if watch:
+        with Live(console=screen, auto_refresh=False) as live:
+            while True:
+                live.update(run_view(state_of(study)), refresh=True)
+                if not live_leases(folder):
+                    break
+                time.sleep(WATCH_SECONDS)
+                study = open_study(folder)
+    else:
+        screen.print(run_view(state_of(study)))
+    _say_more(study)
+
+
+def _say_more(study: "Study") -> None:
+    """Who trains, how to go on, and why cells failed."""
+    from loralaw.store import live_leases
+
+    statuses = study.statuses()
+    leases = live_leases(study.path)
+    for lease in leases:
+        typer.echo(f"{lease.holder} trains {len(lease.keys):,} cells")
+    if not leases and len(statuses) < len(study.planned_keys):
         typer.echo(f"not running; go on with: {study.provenance['command']}")
-    for record in records:
-        if record["status"] != "finished":
-            typer.echo(f"  {record['status']}: {record['key']}: {record['reason']}")
+    for key, status_of_cell in statuses.items():
+        if status_of_cell != "finished":
+            record = study.record(key)
+            reason = "" if record is None else f": {record['reason']}"
+            typer.echo(f"  {status_of_cell}: {key}{reason}")

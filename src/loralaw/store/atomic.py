@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from loralaw.errors import InputError, StorageError
 
@@ -28,7 +29,8 @@ def write_text(path: Path, text: str) -> None:
             with path.open("w", encoding="utf-8", errors="replace") as stream:
                 stream.write(text)
         else:
-            _replace(Path(os.path.realpath(path)), text)
+            content = text.encode("utf-8", errors="replace")
+            replace_file(Path(os.path.realpath(path)), lambda file: file.write(content))
     except OSError as error:
         raise storage_error(path, error) from error
 
@@ -61,12 +63,17 @@ def _is_stream(path: Path) -> bool:
     return path.exists() and not path.is_file()
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Put a file in place of an older one, or leave the older one as it was.
+
+    Raises:
+        OSError: the disk refused.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileNotFoundError):

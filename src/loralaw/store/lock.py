@@ -1,4 +1,4 @@
-"""One run a study folder. The operating system frees the lock when a run is killed, so none is ever left behind."""
+"""One run a folder. The operating system frees the lock when a run is killed, so none is ever left behind."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from loralaw.store.atomic import storage_error
 
 
 @contextmanager
-def study_lock(path: Path) -> Iterator[None]:
-    """Hold the folder for this process.
+def folder_lock(path: Path) -> Iterator[None]:
+    """Hold a folder for this process.
 
     Raises:
-        StudyFolderError: another process is running this study.
+        StudyFolderError: another process holds it.
         StorageError: the folder cannot be written.
     """
     try:
@@ -24,7 +24,7 @@ def study_lock(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise StudyFolderError(
-            f"{path} is being run by another process: wait for it (`loralaw status {path}`) or give another --out"
+            f"{path} is being written by another process: wait for it, or give another --out"
         ) from None
     except OSError as error:
         raise storage_error(path, error) from error
@@ -32,18 +32,3 @@ def study_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def is_running(path: Path) -> bool:
-    """Whether a live process holds the folder."""
-    if not (path / ".lock").exists():
-        return False
-    lock = FileLock(path / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    except OSError:
-        return False  # a folder that cannot be written to is not being run from here
-    lock.release()
-    return False

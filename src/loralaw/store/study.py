@@ -1,15 +1,12 @@
 """A study folder: `study.json`, and one folder a cell with its record.
 
-study.json                  settings with every default, planned keys, provenance
-cells/<key>/cell.json       what the cell is
-cells/<key>/events.jsonl    its training log
-cells/<key>/adapter/        an ordinary PEFT adapter,
-cells/<key>/model/          or, after full fine-tuning, an ordinary folder of transformers
-cells/<key>/record.json     present = finished: its result for good
+study.json      settings with every default, planned keys, provenance
+cells/<key>/    see `CellFolder`
+index.parquet   the table, derived from the records and made anew where it is missing or old
+leases/         which cells the live runs are training
 """
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +14,13 @@ import polars as pl
 
 from loralaw._version import __version__
 from loralaw.errors import StudyFolderError
-from loralaw.spec import Cell
-from loralaw.store.atomic import sync_files, write_json
-from loralaw.store.events import append_event, read_events
-from loralaw.store.table import table_of
+from loralaw.store.atomic import write_json
+from loralaw.store.cell_folder import FORMAT, CellFolder
+from loralaw.store.index import ended_cells, write_index
+from loralaw.store.table import COLUMNS
 
-FORMAT = 1
-ADAPTER, MODEL = "adapter", "model"
-"""Folders of what a cell trained, inside the cell's own: PEFT's, or transformers' where all weights were trained."""
-RETRIED = ("error", "out-of-memory")
-"""Outcomes that another run may mend; a diverged cell would diverge again, so it is a result."""
+RESULTS = ("finished", "diverged")
+"""How a cell can end for good; a diverged one would diverge again. Any other outcome may be mended by another run."""
 
 
 class Study:
@@ -41,13 +35,13 @@ class Study:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        content = _read_json(path / "study.json")
+        content = _read_json(path / "study.json", _STUDY_CURE)
         if content.get("format") != FORMAT:
             raise StudyFolderError(
                 f"{path} was written in study format {content.get('format')!r} by loralaw {content.get('loralaw')!r}; "
                 f"this is loralaw {__version__} with format {FORMAT}. Use that version, or another folder (--out)"
             )
-        _require(path / "study.json", content, ("settings", "planned_keys", "provenance"))
+        _require(path / "study.json", content, ("settings", "planned_keys", "provenance"), _STUDY_CURE)
         self.settings: dict[str, Any] = content["settings"]
         self.planned_keys: list[str] = content["planned_keys"]
         self.provenance: dict[str, Any] = content["provenance"]
@@ -62,16 +56,25 @@ class Study:
     def cell_folder(self, key: str) -> Path:
         return self.path / "cells" / key
 
+    def cell(self, key: str) -> CellFolder:
+        """The folder of a cell, to read and to write."""
+        return CellFolder(self.cell_folder(key))
+
     def record(self, key: str) -> dict[str, Any] | None:
-        """What the cell left, or None if it has not ended."""
-        path = self.cell_folder(key) / "record.json"
+        """What the cell left, or None if it has not ended.
+
+        Raises:
+            StudyFolderError: the record is damaged, or another version's.
+        """
+        path = self.cell(key).record_path
         if not path.exists():
             return None
-        record = _read_json(path)
+        record = _read_json(path, _RECORD_CURE)
         if record.get("format") != FORMAT:
             raise StudyFolderError(f"{path} has format {record.get('format')!r}, this loralaw reads {FORMAT}")
-        _require(path, record, ("key", "status", "reason", "cell", "metrics", "counts", "cost"))
+        _require(path, record, ("key", "status", "reason", "cell", "metrics", "counts", "cost"), _RECORD_CURE)
         cell = record["cell"]
+        _require(path, cell, ("base_model", "base_model_hash", "method"), _RECORD_CURE)
         cell["base_model"] = self._name_of_base.get(cell["base_model_hash"], cell["base_model"])
         return record
 
@@ -80,53 +83,43 @@ class Study:
         return [record for key in self.planned_keys if (record := self.record(key)) is not None]
 
     def table(self) -> pl.DataFrame:
-        """One row a cell that has ended; columns and units as in `loralaw.store.table.COLUMNS`."""
-        return table_of(self.records())
+        """One row a planned cell that has ended; columns and units as in `loralaw.store.table.COLUMNS`."""
+        name = pl.col("base_model_hash").replace_strict(self._name_of_base, default=None)
+        rows = self._ended().with_columns(base_model=pl.coalesce(name, "base_model"))
+        return rows.select(list(COLUMNS))
+
+    def statuses(self) -> dict[str, str]:
+        """Of every planned cell that has ended, by key, in the order of the plan."""
+        return dict(self._ended().select("key", "status").iter_rows())
 
     def pending_keys(self) -> list[str]:
         """Planned cells without a result: not run yet, or failed in a way that another run may mend."""
-        records = {key: self.record(key) for key in self.planned_keys}
-        return [key for key, record in records.items() if record is None or record["status"] in RETRIED]
+        statuses = self.statuses()
+        return [key for key in self.planned_keys if statuses.get(key) not in RESULTS]
 
-    def running_steps(self) -> dict[str, int]:
-        """The last logged step of every cell that has begun and not ended."""
-        steps = {}
-        for key in self.planned_keys:
-            log = self.cell_folder(key) / "events.jsonl"
-            if log.exists() and self.record(key) is None and (events := read_events(log)):
-                steps[key] = int(events[-1]["step"])
-        return steps
+    def mend(self) -> list[str]:
+        """Set damaged records aside, so that their cells are trained again, and keep the index for the next reading.
 
-    def begin_cell(self, cell: Cell) -> None:
-        """Write what the cell is, and forget an attempt that was killed or failed."""
-        folder = self.cell_folder(cell.key)
-        write_json(folder / "cell.json", cell.settings())
-        for name in ("events.jsonl", "record.json", "error.txt"):
-            (folder / name).unlink(missing_ok=True)
+        Returns:
+            Their keys.
+        """
+        damaged = []
 
-    def adapter_folder(self, key: str) -> Path:
-        """Where the adapter of a cell lies, in PEFT's format."""
-        return self.cell_folder(key) / ADAPTER
+        def read(key: str) -> dict[str, Any] | None:
+            try:
+                return self.record(key)
+            except _DamageError:
+                damaged.append(key)
+                path = self.cell(key).record_path
+                path.replace(path.with_name("record.json.damaged"))
+                return None
 
-    def log(self, key: str, event: dict[str, Any]) -> None:
-        append_event(self.cell_folder(key) / "events.jsonl", event)
+        write_index(self.path, ended_cells(self.path, read))
+        return damaged
 
-    def finish_cell(self, record: dict[str, Any]) -> None:
-        """The last act of a cell; what it trained is in place before."""
-        write_record(self.cell_folder(record["key"]), record)
-
-
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Make what was trained safe on the disk, then write the record with time and version: the result for good.
-
-    Raises:
-        StorageError: the disk refused.
-    """
-    for name in (ADAPTER, MODEL):
-        sync_files(folder / name)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    record["provenance"] = {**record["provenance"], "loralaw": __version__, "finished_at": now}
-    write_json(folder / "record.json", {"format": FORMAT, **record})
+    def _ended(self) -> pl.DataFrame:
+        planned = pl.DataFrame({"key": self.planned_keys}, schema={"key": pl.String()})
+        return planned.join(ended_cells(self.path, self.record), on="key", how="inner", maintain_order="left")
 
 
 def open_study(path: str | Path) -> Study:
@@ -156,7 +149,7 @@ def write_study(path: Path, settings: dict[str, Any], planned_keys: list[str], p
             raise StudyFolderError(
                 f"{path} holds the study {old.name!r}, not {settings['name']!r}: give another folder with --out"
             )
-        n_ended = len(old.records())
+        n_ended = len(old.statuses())
         if n_ended and not set(planned_keys) & set(old.planned_keys):
             changed = [key for key, value in settings.items() if old.settings.get(key) != value] or [
                 "the data or a model"
@@ -170,20 +163,25 @@ def write_study(path: Path, settings: dict[str, Any], planned_keys: list[str], p
     return open_study(path)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+class _DamageError(StudyFolderError):
+    """A file that is not what was once written whole."""
+
+
+_STUDY_CURE = "Delete it and run the study again: cells that have a record are not trained again"
+_RECORD_CURE = "Run the study again: this record is set aside and its cell trained anew; the others stay"
+
+
+def _read_json(path: Path, cure: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StudyFolderError(f"{path} is damaged ({error}). {_CURE}") from None
+        raise _DamageError(f"{path} is damaged ({error}). {cure}") from None
     if not isinstance(value, dict):
-        raise StudyFolderError(f"{path} does not hold an object: it was not written by loralaw")
+        raise _DamageError(f"{path} is damaged: it does not hold an object. {cure}")
     return value
 
 
-_CURE = "Delete it and run the study again: cells that have a record are not trained again"
-
-
-def _require(path: Path, content: dict[str, Any], names: tuple[str, ...]) -> None:
-    missing = [name for name in names if name not in content]
+def _require(path: Path, content: Any, names: tuple[str, ...], cure: str) -> None:
+    missing = [name for name in names if not isinstance(content, dict) or name not in content]
     if missing:
-        raise StudyFolderError(f"{path} is damaged: it has no {', '.join(missing)}. {_CURE}")
+        raise _DamageError(f"{path} is damaged: it has no {', '.join(missing)}. {cure}")

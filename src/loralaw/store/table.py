@@ -47,10 +47,11 @@ COLUMNS: dict[str, pl.DataType] = {
 
 def table_of(records: Iterable[dict[str, Any]]) -> pl.DataFrame:
     """One row a record, in the order given; what a record does not have is null."""
-    return pl.DataFrame([_row(record) for record in records], schema=COLUMNS)
+    return pl.DataFrame([row_of(record) for record in records], schema=COLUMNS)
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
+def row_of(record: dict[str, Any]) -> dict[str, Any]:
+    """The row of one record."""
     cell = record["cell"]
     values = {
         **cell,

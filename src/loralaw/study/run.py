@@ -5,32 +5,41 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loralaw._version import __version__
-from loralaw.errors import ModelError, StorageError, StudyFolderError
-from loralaw.models import BaseModel, load_base_model
 from loralaw.spec import Cell, StudySpec
-from loralaw.store import Study, open_study, study_lock, write_study, write_text
+from loralaw.store import RunLease, Study, open_study, write_study
 from loralaw.study.check import CheckedStudy, check, check_file
-from loralaw.study.failure import Failure
-from loralaw.study.plan import plan_cells, plan_packs
+from loralaw.study.driver import Driver
+from loralaw.study.executors import check_executor, make_executor
+from loralaw.study.pack_job import Workload
+from loralaw.study.plan import plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
-from loralaw.study.work import step_work, title_of, with_dtype
-from loralaw.training import EncodedTask, PackEvents, cell_record, machine, n_steps_of, train_cells
+from loralaw.study.work import cell_work, title_of, with_dtype
 
 
-def run(study: StudySpec | str | Path, out: str | Path | None = None, progress: RunProgress | None = None) -> Study:
+def run(
+    study: StudySpec | str | Path,
+    out: str | Path | None = None,
+    progress: RunProgress | None = None,
+    *,
+    executor: str = "local",
+    jobs: int | None = None,
+) -> Study:
     """Train every cell of a study that has no result yet.
 
     Can be interrupted or killed at any moment: finished cells are on disk, and the next call trains only the others.
+    Several runs of one study at a time share its cells.
 
     Args:
         study: a study file, or its settings.
         out: the study folder, `studies/<name>` if not given.
         progress: whom to tell; nobody if not given.
+        executor: where packs are trained: `local` in worker processes, `inline` in this one.
+        jobs: packs at a time; what suits the machine if not given.
 
     Returns:
         The study, with all its cells ended. Cells that failed have a record that says why, and are tried again by the
@@ -38,20 +47,52 @@ def run(study: StudySpec | str | Path, out: str | Path | None = None, progress: 
 
     Raises:
         SpecError: the study has problems; all of them at once.
-        StudyFolderError: the folder is another study's, another version's, or in use.
+        InputError: an executor that does not exist, or too little memory for a single cell.
+        StudyFolderError: the folder is another study's or another version's.
         StorageError: the disk refused; finished cells are safe.
     """
+    check_executor(executor, jobs)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
     source = "STUDY.yaml" if isinstance(study, StudySpec) else str(study)
     folder = Path(out) if out is not None else Path("studies") / checked.spec.name
     checked = replace(checked, spec=with_dtype(checked.spec, _stored_dtype(folder)))
-    with study_lock(folder):
-        cells = {cell.key: cell for cell in plan_cells(checked)}
+    progress = progress or RunProgress()
+    cells = {cell.key: cell for cell in plan_cells(checked)}
+    with RunLease(folder) as lease:
         opened = write_study(folder, checked.spec.settings(), list(cells), _provenance(checked, source, folder))
-        pending = [cells[key] for key in opened.pending_keys()]
-        if pending:
-            _Run(opened, checked, progress or RunProgress()).train(pending, len(cells))
+        for key in cells.keys() & opened.mend():
+            progress.say(f"{title_of(cells[key])}: its record was damaged; it is trained anew")
+        if pending := [cells[key] for key in opened.pending_keys()]:
+            _train(opened, checked, pending, lease, progress, executor, jobs)
         return opened
+
+
+def _train(
+    study: Study,
+    checked: CheckedStudy,
+    pending: Sequence[Cell],
+    lease: RunLease,
+    progress: RunProgress,
+    executor_name: str,
+    n_workers: int | None,
+) -> None:
+    planned = plan_jobs(pending, checked, 1 if executor_name == "inline" else n_workers)
+    driver = Driver(study, planned.jobs, partial(cell_work, checked=checked), lease, progress)
+    executor = make_executor(executor_name, _workload(study, checked), planned, driver.look)
+    try:
+        driver.train(executor)
+    finally:
+        executor.close()
+        progress.close()
+
+
+def _workload(study: Study, checked: CheckedStudy) -> Workload:
+    return Workload(
+        cells_folder=study.path.absolute() / "cells",
+        sources={name: model.source for name, model in checked.models.items()},
+        data=checked.data,
+        n_train_max=max(checked.spec.sizes),
+    )
 
 
 def _stored_dtype(folder: Path) -> str | None:
@@ -69,74 +110,3 @@ def _provenance(checked: CheckedStudy, source: str, folder: Path) -> dict[str, A
         "base_model_hashes": {name: model.source.hash for name, model in checked.models.items()},
         "n_examples": {s: len(getattr(checked.data, s)) for s in ("train", "validation", "test", "choices")},
     }
-
-
-class _Run:
-    """The training of the pending cells of one study, in this process."""
-
-    def __init__(self, study: Study, checked: CheckedStudy, progress: RunProgress) -> None:
-        self._study, self._checked, self._progress = study, checked, progress
-
-    def train(self, pending: Sequence[Cell], n_cells: int) -> None:
-        packs = plan_packs(pending, self._checked)
-        self._progress.begin(self._study.name, n_cells, n_cells - len(pending), self._work(pending))
-        try:
-            for _, packs_of_base in groupby(packs, key=lambda pack: pack[0].base_model):
-                self._train_base(list(packs_of_base))
-        finally:
-            self._progress.close()
-
-    def _train_base(self, packs: list[list[Cell]]) -> None:
-        """All packs of one base model; a base that cannot be trained costs its own cells only."""
-        try:
-            base, task = self._load(packs[0][0])
-            for pack in packs:
-                self._train_or_split(pack, base, task)
-        except ModelError as error:
-            for cell in (cell for pack in packs for cell in pack):
-                if self._study.record(cell.key) is None:
-                    self._fail(cell, Failure.of(error))
-
-    def _load(self, cell: Cell) -> tuple[BaseModel, EncodedTask]:
-        base = load_base_model(self._checked.models[cell.base_model].source, machine.device())
-        return base, EncodedTask(self._checked.data, base, cell, max(self._checked.spec.sizes))
-
-    def _work(self, cells: Sequence[Cell]) -> float:
-        return sum(step_work(cell, self._checked) * n_steps_of(cell) for cell in cells)
-
-    def _train_or_split(self, pack: list[Cell], base: BaseModel, task: EncodedTask) -> None:
-        """A pack that fails is tried again in halves, so that a failure costs only the cells that cause it."""
-        try:
-            self._train_pack(pack, base, task)
-            return
-        except (StorageError, StudyFolderError, ModelError):
-            raise  # not the fault of a cell
-        except Exception as error:
-            failure = Failure.of(error)
-        # Out of the except block: the error no longer holds the tensors of the pack that failed.
-        if len(pack) == 1:
-            self._fail(pack[0], failure)
-            return
-        left = [cell for cell in pack if self._study.record(cell.key) is None]
-        for half in (left[: len(left) // 2], left[len(left) // 2 :]):
-            if half:
-                self._train_or_split(half, base, task)
-
-    def _train_pack(self, pack: list[Cell], base: BaseModel, task: EncodedTask) -> None:
-        study, progress, step = self._study, self._progress, step_work(pack[0], self._checked)
-        for cell in pack:
-            study.begin_cell(cell)
-        title = pack[0].base_model if len(pack) > 1 else title_of(pack[0])
-        progress.begin_pack(title, len(pack), self._work(pack))
-        events = PackEvents(step=lambda n_cells: progress.advance(n_cells * step), log=study.log)
-        titles = {cell.key: title_of(cell) for cell in pack}
-        for record in train_cells(base, task, pack, study.cell_folder, events):
-            study.finish_cell(record)
-            progress.cell_ended(titles[record["key"]], record["status"], record["reason"])
-
-    def _fail(self, cell: Cell, failure: Failure) -> None:
-        """The failure of a cell is a record too; the next run tries it again."""
-        self._study.begin_cell(cell)
-        write_text(self._study.cell_folder(cell.key) / "error.txt", failure.traceback)
-        self._study.finish_cell(cell_record(cell, failure.status, pack=[cell.key], reason=failure.reason))
-        self._progress.cell_ended(title_of(cell), failure.status, failure.reason)

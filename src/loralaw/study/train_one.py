@@ -1,25 +1,24 @@
 """Training one model outside any study: the same checks, the same training, the same record, in a folder of its own."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loralaw.errors import InputError, Problem, SpecError, StorageError
 from loralaw.models import load_base_model
-from loralaw.store import ADAPTER, MODEL, RETRIED, append_event, study_lock, write_record, write_text
+from loralaw.report import PackState, RunState
+from loralaw.store import ADAPTER, MODEL, RESULTS, CellFolder, folder_lock
 from loralaw.store.atomic import check_place
 from loralaw.study.check import CheckedStudy, check_settings
 from loralaw.study.failure import Failure
 from loralaw.study.one_model import OneModel
 from loralaw.study.plan import plan_cells
 from loralaw.study.progress import RunProgress
-from loralaw.study.work import step_work, title_of, with_dtype
+from loralaw.study.work import title_of, with_dtype
 from loralaw.training import EncodedTask, PackEvents, cell_record, machine, n_steps_of, train_cells
 
 _SOURCE = "the model to train"
-_LOG = "events.jsonl"
 
 
 def train_one(one: OneModel, out: str | Path | None = None, progress: RunProgress | None = None) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def train_one(one: OneModel, out: str | Path | None = None, progress: RunProgres
     """
     folder = one.default_folder() if out is None else Path(out)
     checked = _checked(one, folder)
-    with study_lock(folder):
+    with folder_lock(folder):
         return _Training(checked, folder, progress or RunProgress()).record()
 
 
@@ -72,7 +71,7 @@ def _in_the_way(folder: Path) -> list[Problem]:
 
 def _is_unfinished(folder: Path) -> bool:
     """Whether an earlier attempt of ours ended here without a result: killed, out of memory, on a full disk."""
-    if not (folder / _LOG).exists():
+    if not (folder / "cell.json").exists():
         return False
     try:
         record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
@@ -80,7 +79,7 @@ def _is_unfinished(folder: Path) -> bool:
         return True
     except (ValueError, OSError):
         return False
-    return isinstance(record, dict) and record.get("status") in RETRIED
+    return isinstance(record, dict) and record.get("status") not in RESULTS
 
 
 class _Training:
@@ -88,42 +87,36 @@ class _Training:
 
     def __init__(self, checked: CheckedStudy, folder: Path, progress: RunProgress) -> None:
         (self._cell,) = plan_cells(checked)
-        self._checked, self._folder, self._progress = checked, folder, progress
-        self._log = folder / _LOG
+        self._checked, self._folder, self._progress = checked, CellFolder(folder), progress
+        self._title, self._n_steps_done = title_of(self._cell), 0
 
     def record(self) -> dict[str, Any]:
         """Train, measure, and write the record, whatever came of it."""
-        cell, progress, step = self._cell, self._progress, step_work(self._cell, self._checked)
-        title, work = title_of(cell), step * n_steps_of(cell)
+        cell, folder, progress = self._cell, self._folder, self._progress
         base = load_base_model(self._checked.models[cell.base_model].source, machine.device())
         task = EncodedTask(self._checked.data, base, cell, cell.n_train_examples)
-        self._forget_a_killed_attempt()
-        record: dict[str, Any]
-        progress.begin(title, 1, 0, work)
+        folder.begin(cell)
+        traceback = None
+        progress.begin(self._state())
         try:
-            progress.begin_pack(cell.base_model, 1, work)
-            events = PackEvents(step=lambda n_cells: progress.advance(n_cells * step), log=self._add_to_log)
-            (record,) = train_cells(base, task, [cell], lambda key: self._folder, events)
+            events = PackEvents(step=self._note_step, log=lambda _, line: folder.log(line))
+            (record,) = train_cells(base, task, [cell], lambda _: folder.path, events)
         except StorageError:
             raise
         except Exception as error:
-            record = self._failed(Failure.of(error))
+            failure = Failure.of(error)
+            record = cell_record(cell, failure.status, pack=[cell.key], reason=failure.reason)
+            traceback = failure.traceback
         finally:
             progress.close()
-        write_record(self._folder, record)
-        progress.cell_ended(title, record["status"], record["reason"])
+        folder.finish(record, traceback)
+        progress.cell_ended(self._title, record["status"], record["reason"])
         return record
 
-    def _add_to_log(self, key: str, event: dict[str, Any]) -> None:
-        append_event(self._log, event)
+    def _note_step(self, _: int) -> None:
+        self._n_steps_done += 1
+        self._progress.update(self._state())
 
-    def _forget_a_killed_attempt(self) -> None:
-        for name in ("error.txt", "record.json"):
-            (self._folder / name).unlink(missing_ok=True)
-        for name in (ADAPTER, MODEL):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-        write_text(self._log, "")
-
-    def _failed(self, failure: Failure) -> dict[str, Any]:
-        write_text(self._folder / "error.txt", failure.traceback)
-        return cell_record(self._cell, failure.status, pack=[self._cell.key], reason=failure.reason)
+    def _state(self) -> RunState:
+        share = self._n_steps_done / n_steps_of(self._cell)
+        return RunState(self._title, 1, {}, packs=(PackState(self._cell.base_model, 1, share),))

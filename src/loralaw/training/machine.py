@@ -21,6 +21,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def n_gpus() -> int:
+    """GPUs that this process may use."""
+    return torch.cuda.device_count()
+
+
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device_name() -> str:
     """The name of the GPU or of the processor."""
     if torch.cuda.is_available():

@@ -1,0 +1,166 @@
+"""Giving packs to an executor until every cell of the plan has ended, here or in another run of the study."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, replace
+
+from loralaw.errors import StorageError
+from loralaw.report import PackState, RunState
+from loralaw.spec import Cell
+from loralaw.store import RunLease, Study
+from loralaw.study.executor import Executor, Outcome
+from loralaw.study.failure import Failure
+from loralaw.study.law_so_far import law_so_far
+from loralaw.study.pack_job import PackJob
+from loralaw.study.progress import RunProgress
+from loralaw.study.retry import next_jobs
+from loralaw.study.tally import Tally
+from loralaw.study.work import pack_title
+from loralaw.training import cell_record, n_steps_of
+
+POLL_SECONDS = 1.0
+_LAW_SECONDS = 30.0
+
+
+class Driver:
+    """One run of a study: claims cells, so that no two runs train the same one, gives them to the executor, and tells
+    progress. Records are written by whoever trains.
+
+    Args:
+        study: where the records are.
+        jobs: the packs of all cells without a result.
+        work_of: of a cell, nearly proportional to time.
+        lease: says to other runs which cells are ours.
+        progress: is told.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        jobs: Sequence[PackJob],
+        work_of: Callable[[Cell], float],
+        lease: RunLease,
+        progress: RunProgress,
+    ) -> None:
+        self._study, self._lease, self._progress = study, lease, progress
+        self._work_of = work_of
+        self._waiting, self._running = deque(jobs), list[PackJob]()
+        self._elsewhere: list[PackJob] = []
+        self._tally = Tally(study, (cell for job in jobs for cell in job.cells), work_of, progress)
+        self._law: str | None = None
+        self._started = self._law_at = time.monotonic()
+
+    def train(self, executor: Executor) -> None:
+        """Train until no cell is left.
+
+        Raises:
+            StorageError: the disk refused; finished cells are safe.
+            StudyFolderError: another run took this one for dead.
+        """
+        self._progress.begin(self._state())
+        while self._waiting or self._running or self._elsewhere:
+            self._lease.check_held()
+            self._begin_packs(executor)
+            for outcome in executor.wait(POLL_SECONDS):
+                self._settle(outcome)
+            self._take_over()
+            self.look()
+
+    def look(self) -> None:
+        """Note which cells have ended, and tell how far the run is."""
+        for job in self._running:
+            self._tally.left(job.cells)
+        if time.monotonic() - self._law_at > _LAW_SECONDS:
+            self._law, self._law_at = law_so_far(self._study.table()), time.monotonic()
+        state = self._state()
+        packs = [astuple(pack) for pack in state.packs]
+        self._lease.say({"packs": packs, "seconds_left": state.seconds_left, "law": state.law})
+        self._progress.update(state)
+
+    def _begin_packs(self, executor: Executor) -> None:
+        while self._waiting and executor.n_free:
+            job = self._claimed(self._waiting.popleft())
+            if job.cells:
+                executor.submit(job)
+                self._running.append(job)
+                self._progress.pack_began(self._pack_state(job))
+
+    def _claimed(self, job: PackJob) -> PackJob:
+        """The part of a pack that is ours to train; what another run has claimed is watched."""
+        mine = set(self._lease.claim([cell.key for cell in job.cells]))
+        theirs = tuple(cell for cell in job.cells if cell.key not in mine)
+        if theirs:
+            self._elsewhere.append(replace(job, cells=theirs))
+        # Only now: another run may have ended a cell since the plan was made, and has then given it up.
+        left = self._tally.left(cell for cell in job.cells if cell.key in mine)
+        self._lease.release(mine - {cell.key for cell in left})
+        return replace(job, cells=tuple(left))
+
+    def _settle(self, outcome: Outcome) -> None:
+        job, failure = outcome.job, outcome.failure
+        self._running.remove(job)
+        left = self._tally.left(job.cells)
+        again = [] if failure is None else self._after(failure, job, left)
+        self._waiting.extendleft(reversed(again))
+        self._lease.release({cell.key for cell in job.cells} - {cell.key for retry in again for cell in retry.cells})
+
+    def _after(self, failure: Failure, job: PackJob, left: list[Cell]) -> list[PackJob]:
+        """What to try again; where there is nothing, the failure becomes the record of the cells that are left."""
+        if failure.kind == "storage":
+            raise StorageError(failure.reason)
+        again = next_jobs(job, failure, left)
+        if again and failure.kind != "error":
+            self._progress.say(f"{pack_title(left)}: {failure.reason}; trying again")
+        if not again:
+            for cell in left:
+                self._fail(cell, failure)
+            self._tally.left(left)
+        return again
+
+    def _fail(self, cell: Cell, failure: Failure) -> None:
+        """The failure of a cell is a record too; the next run tries it again."""
+        folder = self._study.cell(cell.key)
+        folder.begin(cell)
+        folder.finish(cell_record(cell, failure.status, pack=[cell.key], reason=failure.reason), failure.traceback)
+
+    def _take_over(self) -> None:
+        """Of the cells that another run had claimed, those that it gave up: it has died, or was interrupted."""
+        if not self._elsewhere:
+            return
+        taken = {key for lease in self._lease.others() for key in lease.keys}
+        watched, self._elsewhere = self._elsewhere, []
+        for job in watched:
+            left = self._tally.left(job.cells)
+            for cells, queue in (
+                ([cell for cell in left if cell.key not in taken], self._waiting),
+                ([cell for cell in left if cell.key in taken], self._elsewhere),
+            ):
+                if cells:
+                    queue.append(replace(job, cells=tuple(cells)))
+
+    # --- progress ---
+
+    def _state(self) -> RunState:
+        packs = [self._pack_state(job) for job in self._running]
+        under_way = sum(
+            pack.share_done * sum(map(self._work_of, job.cells)) for pack, job in zip(packs, self._running, strict=True)
+        )
+        done = self._tally.all_work - self._tally.work_left + under_way
+        seconds = time.monotonic() - self._started
+        return RunState(
+            name=self._study.name,
+            n_cells=len(self._study.planned_keys),
+            n_by_status=self._tally.n_by_status,
+            packs=tuple(packs),
+            n_elsewhere=sum(len(job.cells) for job in self._elsewhere),
+            seconds_left=seconds * (self._tally.all_work - done) / done if done else None,
+            law=self._law,
+        )
+
+    def _pack_state(self, job: PackJob) -> PackState:
+        """How far a pack is, from the log of the cell that trains longest."""
+        longest = max(job.cells, key=n_steps_of)
+        events = self._study.cell(longest.key).events()
+        step = int(events[-1]["step"]) if events else 0
+        return PackState(pack_title(job.cells), len(job.cells), step / n_steps_of(longest))

@@ -1,0 +1,81 @@
+"""What a worker is given, wherever it runs: a study's common part once, and then pack after pack."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loralaw.models import BaseModel, ModelSource, load_base_model
+from loralaw.spec import Cell
+from loralaw.store import CellFolder
+from loralaw.study.failure import Failure
+from loralaw.tasks import TaskData
+from loralaw.training import EncodedTask, PackEvents, machine, train_cells
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What all packs of a study have in common; it can be sent to another process or machine."""
+
+    cells_folder: Path
+    """Where the folders of the cells are, by key."""
+    sources: dict[str, ModelSource]
+    """The base models by the names that cells use."""
+    data: TaskData
+    n_train_max: int
+    """The largest training set of the study, of which smaller ones are parts."""
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """Cells of one base model to train together, and how it went before."""
+
+    cells: tuple[Cell, ...]
+    n_micro_batches: int = 1
+    """Parts of a step's batch that go through the model one after the other; more than 1 only for a cell alone."""
+    n_deaths: int = 0
+    """Workers that died of it."""
+    n_bytes: int = 0
+    """Estimated peak memory, the base's weights included."""
+
+
+class PackTrainer:
+    """Trains the packs of one study in this process; base and token rows stay between packs of one base model."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._base: BaseModel | None = None
+        self._task: EncodedTask | None = None
+
+    def train(self, job: PackJob, on_step: Callable[[], None] = lambda: None) -> Failure | None:
+        """Train the cells, and write each one's record as soon as it is there.
+
+        Returns:
+            What ended the pack before its end, as text that can be sent; None if every cell has its record.
+        """
+        try:
+            for record in self.records(job, on_step):
+                self._folder(record["key"]).finish(record)
+        except Exception as error:
+            return Failure.of(error)
+        return None
+
+    def records(self, job: PackJob, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        """The records, each given out when everything else of its cell is written."""
+        first = job.cells[0]
+        base, task = self._load(first)
+        for cell in job.cells:
+            self._folder(cell.key).begin(cell)
+        events = PackEvents(step=lambda _: on_step(), log=lambda key, line: self._folder(key).log(line))
+        yield from train_cells(base, task, job.cells, lambda key: self._folder(key).path, events)
+
+    def _folder(self, key: str) -> CellFolder:
+        return CellFolder(self._workload.cells_folder / key)
+
+    def _load(self, cell: Cell) -> tuple[BaseModel, EncodedTask]:
+        source = self._workload.sources[cell.base_model]
+        if self._base is None or self._task is None or self._base.source != source:
+            self._base = self._task = None  # first, so that two bases never lie in memory together
+            self._base = load_base_model(source, machine.device())
+            self._task = EncodedTask(self._workload.data, self._base, cell, self._workload.n_train_max)
+        return self._base, self._task
