@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 TRAINING_SEMANTICS = "packed-1"
@@ -30,10 +31,10 @@ class Cell:
     evaluation: dict[str, Any]
     template: str | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """16 hexadecimal digits: a hash of contents and settings. Names and paths are not part of it."""
-        settings = {k: v for k, v in asdict(self).items() if k not in ("base_model", "task")}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("base_model", "task")}
         text = json.dumps(settings | {"semantics": TRAINING_SEMANTICS}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

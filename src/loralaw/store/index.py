@@ -18,6 +18,9 @@ from loralaw.store.table import COLUMNS, row_of
 _STAMPS: dict[str, pl.DataType] = {"base_model_hash": pl.String(), "mtime_ns": pl.Int64(), "n_bytes": pl.Int64()}
 _SCHEMA = pl.Schema({**COLUMNS, **_STAMPS})
 
+_BLOCK_ROWS = 1000
+"""Rows that are dictionaries at a time: those take a kilobyte and more each."""
+
 ReadRecord = Callable[[str], dict[str, Any] | None]
 
 
@@ -34,12 +37,17 @@ def ended_cells(folder: Path, read_record: ReadRecord) -> pl.DataFrame:
     stamps = _stamps(folder / "cells")
     known = _read(folder).join(stamps, on=("key", "mtime_ns", "n_bytes"), how="semi")
     new = stamps.join(known, on="key", how="anti")
+    blocks = [_rows_of(block, read_record) for block in new.iter_slices(_BLOCK_ROWS)]
+    return pl.concat([known, *blocks])
+
+
+def _rows_of(stamps: pl.DataFrame, read_record: ReadRecord) -> pl.DataFrame:
     rows = [
         {**row_of(record), "base_model_hash": record["cell"]["base_model_hash"], "mtime_ns": mtime, "n_bytes": n_bytes}
-        for key, mtime, n_bytes in new.iter_rows()
+        for key, mtime, n_bytes in stamps.iter_rows()
         if (record := read_record(key)) is not None
     ]
-    return pl.concat([known, pl.DataFrame(rows, schema=_SCHEMA)]) if rows else known
+    return pl.DataFrame(rows, schema=_SCHEMA)
 
 
 def write_index(folder: Path, rows: pl.DataFrame) -> None:

@@ -20,18 +20,22 @@ MEMORY_SHARE = 0.7
 def plan_cells(checked: CheckedStudy) -> list[Cell]:
     """The cells of a study, resolved: contents instead of names, numbers instead of defaults."""
     spec, data_hash = checked.spec, checked.data.hash
+    # Made once: cells that share settings share the objects, of which a large study would have many.
+    methods = {id(method): method.model_dump(mode="json", exclude_none=True) for method in spec.methods}
+    task, training = spec.task.model_dump(mode="json", exclude_none=True), spec.training.model_dump(mode="json")
+    evaluation = spec.evaluation.model_dump(mode="json")
     return [
         Cell(
             base_model=point.base_model,
             base_model_hash=checked.models[point.base_model].source.hash,
-            method=point.method.model_dump(mode="json", exclude_none=True),
+            method=methods[id(point.method)],
             rank=point.rank,
             n_train_examples=point.n_train_examples,
             seed=point.seed,
-            task=spec.task.model_dump(mode="json", exclude_none=True),
+            task=task,
             data_hash=data_hash,
-            training=spec.training.model_dump(mode="json"),
-            evaluation=spec.evaluation.model_dump(mode="json"),
+            training=training,
+            evaluation=evaluation,
         )
         for point in points(spec)
     ]
