@@ -127,3 +127,8 @@ def assert_untouched(model: PreTrainedModel, before: dict[str, Any]) -> None:
 
 def cell_folder(folder: Path) -> Callable[[str], Path]:
     return lambda key: folder / key
+
+
+def results(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what may differ from run to run."""
+    return {name: value for name, value in record.items() if name not in ("cost", "provenance")}

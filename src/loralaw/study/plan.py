@@ -35,16 +35,18 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
 
 
 def plan_packs(cells: Sequence[Cell], checked: CheckedStudy) -> list[list[Cell]]:
-    """Group cells of one base model and one number of steps into packs of nearly equal size.
+    """Group cells of one base model into packs of nearly equal size.
 
-    Cells of a method that trains alone are packs of one. Base models come in the order of the study. How cells are
-    grouped does not change their results.
+    Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells of
+    a method that trains alone are packs of one. Base models come in the order of the study. How cells are grouped does
+    not change their results.
     """
-    groups: dict[tuple[str, int, bool], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.base_model, n_steps_of(cell), is_packed(cell.method)].append(cell)
+        groups[cell.base_model, is_packed(cell.method)].append(cell)
     packs = []
-    for (base_model, _, together), group in groups.items():
+    for (base_model, together), group in groups.items():
+        group.sort(key=n_steps_of)
         n_packs = -(-len(group) // (_pack_size(group, checked, base_model) if together else 1))
         packs += [group[len(group) * i // n_packs : len(group) * (i + 1) // n_packs] for i in range(n_packs)]
     return packs

@@ -1,6 +1,7 @@
 """K adapters ("cells") of one frozen causal language model, trained in one forward and backward pass."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -10,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loralaw.errors import InputError, ModelError, did_you_mean
+from loralaw.errors import InputError, did_you_mean
 from loralaw.miub import LayerStatistics, effective_rank
 from loralaw.tasks import NOT_SCORED
 from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
 from loralaw.training.batch import Batch, check_batch, check_tokens, pad_right
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter
 from loralaw.training.cell import PackCell, RunningCell
-from loralaw.training.frozen_base import FrozenBase
 from loralaw.training.head_loss import ScoredTokens, mean_losses
-from loralaw.training.packed_linear import PackedLinear, PackPass, PassSlot, Probe
+from loralaw.training.packed_base import PackedBase
+from loralaw.training.packed_linear import PackPass, Probe
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows, statistics_probe
 
 
@@ -56,13 +57,12 @@ class Pack:
     ) -> None:
         _check_cells(cells, pad_to)
         self.pad_to = pad_to
-        self._base = FrozenBase(model, dtype)
-        self._slot = PassSlot()
-        self._packed: dict[str, PackedLinear] = {}
+        self._base = PackedBase(model, dtype)
+        self._buckets: list[Bucket] = []
         try:
             self._cells = [self._start(cell) for cell in cells]
             self._lay_out()
-            self._replace_layers()
+            self._base.replace(dict.fromkeys(name for cell in self._cells for name in cell.adapter.layers))
             self._check_layers_are_used()
         except BaseException:
             self.unload()
@@ -86,7 +86,7 @@ class Pack:
         Raises:
             InputError: keys, shapes or types that do not fit, or a batch without a scored token.
         """
-        self._check_loaded()
+        self._base.check_loaded()
         self._check_batches(batches)
         ids = torch.cat([pad_right(batches[key][0], self.pad_to, 0) for key in self.keys])
         labels = [pad_right(batches[key][1], self.pad_to, NOT_SCORED) for key in self.keys]
@@ -111,6 +111,21 @@ class Pack:
             self._cell(key)
         self._cells = [cell for cell in self._cells if cell.key in keys]
         self._lay_out()
+
+    @contextmanager
+    def only(self, keys: Collection[str]) -> Iterator[None]:
+        """Inside the `with` block the pack is these cells alone; afterwards it is as before, and the others untouched.
+
+        Raises:
+            InputError: a key that is not in the pack.
+        """
+        everyone = self._cells
+        self.keep(keys)
+        try:
+            yield
+        finally:
+            self._cells = everyone
+            self._lay_out()
 
     @torch.no_grad()
     def score(self, ids: Tensor, labels: Tensor) -> Scores:
@@ -177,12 +192,7 @@ class Pack:
 
     def unload(self) -> PreTrainedModel:
         """Give the model back exactly as it was; the pack cannot step or score any more. Again: does nothing."""
-        model = self._base.model
-        for name, packed in self._packed.items():
-            _set_layer(model, name, packed.base)
-        self._packed = {}
-        self._base.restore()
-        return model
+        return self._base.unload()
 
     def __enter__(self) -> Self:
         return self
@@ -203,53 +213,37 @@ class Pack:
     def _lay_out(self) -> None:
         """Put the cells into buckets, moving their numbers; their optimizers and counters go on."""
         self._cells.sort(key=bucket_key)  # stable, so equal cells keep their order
-        self._buckets = [Bucket(list(cells)) for _, cells in groupby(self._cells, key=bucket_key)]
-
-    def _replace_layers(self) -> None:
-        model = self._base.model
-        for name in dict.fromkeys(name for cell in self._cells for name in cell.adapter.layers):
-            self._packed[name] = PackedLinear(name, model.get_submodule(name), self._base.dtype, self._slot)
-            _set_layer(model, name, self._packed[name])
+        unchanged = {tuple(bucket.cells): bucket for bucket in self._buckets}
+        groups = [tuple(cells) for _, cells in groupby(self._cells, key=bucket_key)]
+        self._buckets = [unchanged.get(cells) or Bucket(cells) for cells in groups]
 
     @torch.no_grad()
     def _check_layers_are_used(self) -> None:
-        """Some models read a layer's weight instead of calling it; its adapter would then do nothing."""
         ids = torch.zeros(len(self._cells), 2, dtype=torch.int64)
         current = PackPass(self._buckets, [1] * len(self._buckets), 2, self._base.dtype)
-        self._run(ids, current)
-        unused = self._packed.keys() - current.layers_seen
-        if unused:
-            raise ModelError(
-                f"{type(self._base.model).__name__} never calls {sorted(unused)[:3]}: adapters there would do nothing; "
-                "leave them out of target_modules"
-            )
+        self._base.run(ids, current)
+        self._base.check_is_used(current.layers_seen)
 
     # --- running ---
 
     def _blocks(self, ids: Tensor) -> Iterator[slice]:
         """Rows that go through the model together."""
-        self._check_loaded()
+        self._base.check_loaded()
         if not self._cells:
             raise InputError("the pack has no cell left: nothing to measure")
         return row_blocks(ids)
 
     def _train_forward(self, ids: Tensor, lengths: Mapping[str, int]) -> Tensor:
         rows = [bucket.batch_size for bucket in self._buckets]
-        return self._run(ids, PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, dropout_lengths=lengths))
+        return self._base.run(
+            ids, PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, dropout_lengths=lengths)
+        )
 
     def _score_forward(self, ids: Tensor, probe: Probe | None) -> Tensor:
         """The same rows for every cell."""
         rows = [len(ids)] * len(self._buckets)
         current = PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, probe=probe)
-        return self._run(ids.repeat(len(self._cells), 1), current)
-
-    def _run(self, ids: Tensor, current: PackPass) -> Tensor:
-        self._slot.current = current
-        try:
-            return self._base.hidden_states(ids.to(self._base.device))
-        finally:
-            self._slot.current = None
-            current.forget_input()
+        return self._base.run(ids.repeat(len(self._cells), 1), current)
 
     # --- checking ---
 
@@ -263,20 +257,11 @@ class Pack:
         cell = self._cell(key)
         return next(bucket for bucket in self._buckets if cell in bucket.cells).adapter_of(cell)
 
-    def _check_loaded(self) -> None:
-        if not self._packed:
-            raise InputError("this pack was unloaded: build a new Pack to go on")
-
     def _check_batches(self, batches: Mapping[str, Batch]) -> None:
         if not self._cells or set(batches) != set(self.keys):
             raise InputError(f"batches are for {sorted(batches)}, the pack has {sorted(self.keys)}: give one a cell")
         for cell in self._cells:
             check_batch(cell.cell, batches[cell.key], self.pad_to)
-
-
-def _set_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, layer)
 
 
 def _check_cells(cells: Sequence[PackCell], pad_to: int) -> None:

@@ -16,7 +16,7 @@ from loralaw.training.train_solo import train_solo
 def train_cells(
     base: BaseModel, task: EncodedTask, cells: Sequence[Cell], folder_of: Callable[[str], Path], events: PackEvents
 ) -> Iterator[dict[str, Any]]:
-    """Train cells of one base model and one number of steps, and measure each.
+    """Train cells of one base model, and measure each.
 
     Cells whose method `is_packed` train together, the others one after the other.
 

@@ -1,5 +1,6 @@
 """A pack of cells in, their adapters and measurements out."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,9 @@ from loralaw.training.pack import Pack
 def train_pack(
     base: BaseModel, task: EncodedTask, cells: Sequence[Cell], folder_of: Callable[[str], Path], events: PackEvents
 ) -> Iterator[dict[str, Any]]:
-    """Train cells of one base model and one number of steps together, and measure each.
+    """Train cells of one base model together, each for its own number of steps, and measure each.
+
+    A cell that has done its steps is measured and leaves; the others go on undisturbed, bit for bit.
 
     Args:
         base: the frozen base.
@@ -33,7 +36,7 @@ def train_pack(
         events: what to call while training.
 
     Yields:
-        The record of each cell: diverged ones when their loss stops being finite, the others at the end.
+        The record of each cell: after its last step, or when its loss stops being finite.
 
     Raises:
         ModelError: the base model is one that this core cannot train.
@@ -44,41 +47,74 @@ def train_pack(
     dtype = torch.bfloat16 if cells[0].training["dtype"] == "bfloat16" else torch.float32
     with Pack(base.model, [_pack_cell(cell) for cell in cells], dtype=dtype, pad_to=task.max_length) as pack:
         ledger = Ledger(base, task, cells, {key: pack.n_params_trainable(key) for key in pack.keys})
-        yield from _train(pack, task, cells, ledger, events)
-        if not pack.keys:
-            return
-        started = time.perf_counter()
-        measured = measure(pack, task)
-        seconds = (time.perf_counter() - started) / len(pack.keys)
-        for key in pack.keys:
-            if not math.isfinite(measured[key]["metrics"]["cross_entropy"]):
-                yield ledger.diverged(key, "the loss on the test rows is not finite; lower learning_rate")
-                continue
-            pack.save_adapter(key, folder_of(key) / ADAPTER)
-            yield ledger.finished(key, measured[key], seconds)
+        yield from _Training(pack, task, cells, ledger, folder_of, events).records()
 
 
-def _train(
-    pack: Pack, task: EncodedTask, cells: Sequence[Cell], ledger: Ledger, events: PackEvents
-) -> Iterator[dict[str, Any]]:
-    """All steps; gives out the records of cells that diverge, which leave the pack without disturbing the others."""
-    rows = {c.key: batches(task.train(c.seed), c.n_train_examples, c.training["batch_size"], c.seed) for c in cells}
-    for step in range(1, n_steps_of(cells[0]) + 1):
+class _Training:
+    """The steps of a pack, until its last cell has left."""
+
+    def __init__(
+        self,
+        pack: Pack,
+        task: EncodedTask,
+        cells: Sequence[Cell],
+        ledger: Ledger,
+        folder_of: Callable[[str], Path],
+        events: PackEvents,
+    ) -> None:
+        self._pack, self._task, self._ledger, self._folder_of, self._events = pack, task, ledger, folder_of, events
+        self._n_steps = {cell.key: n_steps_of(cell) for cell in cells}
+        self._batches = {
+            c.key: batches(task.train(c.seed), c.n_train_examples, c.training["batch_size"], c.seed) for c in cells
+        }
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Train; the record of a cell is given out when it leaves."""
+        for step in itertools.count(1):
+            losses = self._step()
+            yield from self._drop_diverged(losses, step)
+            if step % LOG_EVERY == 0:
+                for key in self._pack.keys:
+                    self._events.log(key, {"step": step, "train_loss": self._ledger.train_loss(key)})
+            yield from self._let_go([key for key in self._pack.keys if self._n_steps[key] == step])
+            if not self._pack.keys:
+                return
+
+    def _step(self) -> dict[str, float]:
+        """The loss of every cell that is still there, before its step."""
         started = time.perf_counter()
-        losses = pack.step({key: next(rows[key]) for key in pack.keys})
-        ledger.add_losses(losses)
-        ledger.add_seconds(losses, time.perf_counter() - started)
-        events.step(len(losses))
+        losses = self._pack.step({key: next(self._batches[key]) for key in self._pack.keys})
+        self._ledger.add_losses(losses)
+        self._ledger.add_seconds(losses, time.perf_counter() - started)
+        self._events.step(len(losses))
+        return losses
+
+    def _drop_diverged(self, losses: dict[str, float], step: int) -> Iterator[dict[str, Any]]:
+        """Cells whose loss is not finite leave."""
         diverged = [key for key, loss in losses.items() if not math.isfinite(loss)]
-        if diverged:
-            pack.keep([key for key in losses if key not in diverged])
-            for key in diverged:
-                yield ledger.diverged(key, f"the training loss was {losses[key]} at step {step}; lower learning_rate")
-        if step % LOG_EVERY == 0:
-            for key in pack.keys:
-                events.log(key, {"step": step, "train_loss": ledger.train_loss(key)})
-        if not pack.keys:
+        self._leave(diverged)
+        for key in diverged:
+            yield self._ledger.diverged(key, f"the training loss was {losses[key]} at step {step}; lower learning_rate")
+
+    def _let_go(self, done: list[str]) -> Iterator[dict[str, Any]]:
+        """Cells that have done their steps are measured and saved, and leave."""
+        if not done:
             return
+        started = time.perf_counter()
+        with self._pack.only(done):
+            measured = measure(self._pack, self._task)
+        seconds = (time.perf_counter() - started) / len(done)
+        for key in done:
+            if math.isfinite(measured[key]["metrics"]["cross_entropy"]):
+                self._pack.save_adapter(key, self._folder_of(key) / ADAPTER)
+                yield self._ledger.finished(key, measured[key], seconds)
+            else:
+                yield self._ledger.diverged(key, "the loss on the test rows is not finite; lower learning_rate")
+        self._leave(done)
+
+    def _leave(self, keys: list[str]) -> None:
+        if keys:
+            self._pack.keep([key for key in self._pack.keys if key not in keys])
 
 
 def _pack_cell(cell: Cell) -> PackCell:
