@@ -49,6 +49,19 @@ gc.freeze()
 SILENT = PackEvents(step=lambda n: None, log=lambda key, event: None)
 
 
+class Heard:
+    """Keeps what the events say."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.n_steps, self.lines, self._fail_at = 0, list[dict[str, Any]](), fail_at
+        self.events = PackEvents(step=self._step, log=lambda key, line: self.lines.append({"key": key, **line}))
+
+    def _step(self, n_cells: int) -> None:
+        self.n_steps += n_cells
+        if self.n_steps == self._fail_at:
+            raise RuntimeError("in the middle")
+
+
 def base_model(build: Callable[[], PreTrainedModel] = llama) -> BaseModel:
     """With the micro family's tokenizer; its numbers are folded into the model's vocabulary by `encoded`."""
     model = build().requires_grad_(False).eval()

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-TRAINING_SEMANTICS = "packed-1"
+TRAINING_SEMANTICS = "packed-2"
 """Changes whenever the same settings would give other numbers, so that old records are never taken for new ones."""
 
 

@@ -59,7 +59,10 @@ def _pack_size(group: list[Cell], checked: CheckedStudy, base_model: str) -> int
     n_tokens = spec.training.batch_size * spec.training.max_length
     model, largest = checked.models[base_model], max(group, key=_rank)
     n_trainable = n_params_trainable(model.skeleton, largest.method, largest.rank)
-    of_cell = machine.cell_bytes(model.skeleton.config, n_tokens, _rank(largest), n_trainable, spec.training.dtype)
+    alpha = any(cell.method["name"] == "alpha-lora" for cell in group)
+    of_cell = machine.cell_bytes(
+        model.skeleton.config, n_tokens, _rank(largest), n_trainable, spec.training.dtype, has_row_scale=alpha
+    )
     of_weights = 4 * model.n_params + (2 * model.n_params if spec.training.dtype == "bfloat16" else 0)
     room = int(MEMORY_SHARE * machine.available_bytes()) - of_weights
     return max(1, min(BEST_STEP_TOKENS // n_tokens, room // of_cell))

@@ -9,7 +9,7 @@ from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED
 from loralaw.training import machine
-from loralaw.training.cell_settings import n_steps_of
+from loralaw.training.cell_settings import n_steps_of, row_scale_counts_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.record import cell_record
 
@@ -51,6 +51,7 @@ class Ledger:
                 "n_train_examples_cut": int(task.train(cell.seed).is_cut[: cell.n_train_examples].sum()),
                 "n_steps": n_steps_of(cell),
                 "n_test_tokens_scored": int((task.test.labels[:, 1:] != NOT_SCORED).sum()),
+                **row_scale_counts_of(cell),
             }
             for cell in cells
         }
@@ -64,10 +65,6 @@ class Ledger:
         """Training time, shared equally by the cells that used it."""
         for key in keys:
             self._seconds[key] += seconds / len(keys)
-
-    def add_counts(self, key: str, counts: Mapping[str, int]) -> None:
-        """What only some methods count."""
-        self._counts[key] |= counts
 
     def train_loss(self, key: str) -> float:
         """Mean over the last steps, in nats a token."""

@@ -13,14 +13,13 @@ from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, did_you_mean
 from loralaw.miub import LayerStatistics, effective_rank
-from loralaw.tasks import NOT_SCORED
 from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
-from loralaw.training.batch import Batch, check_batch, check_tokens, pad_right
-from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter
+from loralaw.training.batch import Batch, check_batch, check_tokens
+from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter, flatten_row_scale
 from loralaw.training.cell import PackCell, RunningCell
-from loralaw.training.head_loss import ScoredTokens, mean_losses
+from loralaw.training.gradients import add_gradients
 from loralaw.training.packed_base import PackedBase
-from loralaw.training.packed_linear import PackPass, Probe
+from loralaw.training.packed_linear import Learns, PackPass, Probe
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows, statistics_probe
 
 
@@ -29,7 +28,7 @@ class Pack:
 
     The rows of a batch are K contiguous groups, one a cell, and every adapted layer computes
 
-        y_k = W₀ x_k + b + s_k B_k A_k x_k        for the rows of cell k
+        y_k = α_k ⊙ (W₀ x_k + b) + s_k B_k A_k x_k        for the rows of cell k (α_k of α-LoRA only)
 
     with one product for the frozen W₀ and batched small products for the adapters. Nothing else in the model knows of
     cells: rows never mix. Every cell keeps its own AdamW, schedule, clipping and dropout stream. With one `pad_to` for
@@ -74,7 +73,7 @@ class Pack:
         return tuple(cell.key for cell in self._cells)
 
     def step(self, batches: Mapping[str, Batch]) -> dict[str, float]:
-        """One optimizer step of every cell.
+        """One optimizer step of every adapter; where α learns in the same steps ("joint"), of α too.
 
         Args:
             batches: for each key of the pack, its (ids, labels) of (its batch size, at most `pad_to`).
@@ -86,20 +85,33 @@ class Pack:
         Raises:
             InputError: keys, shapes or types that do not fit, or a batch without a scored token.
         """
-        self._base.check_loaded()
-        self._check_batches(batches)
-        ids = torch.cat([pad_right(batches[key][0], self.pad_to, 0) for key in self.keys])
-        labels = [pad_right(batches[key][1], self.pad_to, NOT_SCORED) for key in self.keys]
-        n_scored = [int((part[:, 1:] != NOT_SCORED).sum()) for part in labels]
-        scored = ScoredTokens.of(torch.cat(labels).to(self._base.device))
-        hidden = self._train_forward(ids, {key: batches[key][0].shape[1] for key in self.keys})
-        losses = mean_losses(hidden.flatten(0, 1)[scored.positions], self._base.head, scored.targets, n_scored)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses = self._add_gradients(batches, Learns.ADAPTER)
         for cell in self._cells:
             cell.optimizer_step()
-        for bucket in self._buckets:
-            bucket.zero_gradients()
-        return dict(zip(self.keys, losses.tolist(), strict=True))
+        self._zero_gradients()
+        return losses
+
+    def row_scale_step(self, batches: Mapping[str, Batch]) -> dict[str, float]:
+        """One step of α of some cells, their adapters fixed; the other cells have no part in it.
+
+        Args:
+            batches: as of `step`, for cells whose α has steps of its own.
+
+        Returns:
+            Each cell's mean loss before the step, nats a token.
+
+        Raises:
+            InputError: as `step`, or a cell without steps of α.
+        """
+        for key in batches:
+            if self._cell(key).row_scale is None or self._cell(key).is_joint:
+                raise InputError(f'cell "{key}" has no row scale that learns in steps of its own')
+        with self.only(batches.keys()):
+            losses = self._add_gradients(batches, Learns.ROW_SCALE)
+            for cell in self._cells:
+                cell.row_scale_step()
+            self._zero_gradients()
+        return losses
 
     def keep(self, keys: Collection[str]) -> None:
         """Go on with these cells only; the others' numbers are gone, so save them first.
@@ -186,6 +198,15 @@ class Pack:
         """
         save_adapter(self._cell(key).adapter, self._trained(key), self._base.model.name_or_path, Path(folder))
 
+    def row_scales(self, key: str) -> dict[str, Tensor]:
+        """α of a cell by layer, (out,) float32 each, as it is now; empty where there is none.
+
+        Raises:
+            InputError: a key that is not in the pack.
+        """
+        layers = self._trained(key).items()
+        return {name: layer.row_scale for name, layer in layers if layer.row_scale is not None}
+
     def n_params_trainable(self, key: str) -> int:
         """Number of trained numbers of a cell, without padding."""
         return self._cell(key).adapter.n_params_trainable
@@ -208,7 +229,9 @@ class Pack:
         adapter = build_adapter(self._base.model, cell.peft_config, cell.seed)
         row = flatten_adapter(adapter).to(self._base.device)
         generator = torch.Generator(self._base.device).manual_seed(cell.seed)
-        return RunningCell(cell, adapter, nn.Parameter(row), generator)
+        alpha = flatten_row_scale(adapter)
+        row_scale = None if alpha is None else nn.Parameter(alpha.to(self._base.device))
+        return RunningCell(cell, adapter, nn.Parameter(row), row_scale, generator)
 
     def _lay_out(self) -> None:
         """Put the cells into buckets, moving their numbers; their optimizers and counters go on."""
@@ -233,11 +256,14 @@ class Pack:
             raise InputError("the pack has no cell left: nothing to measure")
         return row_blocks(ids)
 
-    def _train_forward(self, ids: Tensor, lengths: Mapping[str, int]) -> Tensor:
-        rows = [bucket.batch_size for bucket in self._buckets]
-        return self._base.run(
-            ids, PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, dropout_lengths=lengths)
-        )
+    def _add_gradients(self, batches: Mapping[str, Batch], learns: Learns) -> dict[str, float]:
+        self._base.check_loaded()
+        self._check_batches(batches)
+        return add_gradients(self._base, self._buckets, batches, self.pad_to, learns)
+
+    def _zero_gradients(self) -> None:
+        for bucket in self._buckets:
+            bucket.zero_gradients()
 
     def _score_forward(self, ids: Tensor, probe: Probe | None) -> Tensor:
         """The same rows for every cell."""

@@ -16,7 +16,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED, EncodedRows
 from loralaw.training.batch import check_scored
-from loralaw.training.cell_settings import learning_rate_of, n_steps_of, warmup_steps_of
+from loralaw.training.cell_settings import learning_rate_of, n_steps_of, row_scale_protocol_of, warmup_steps_of
 from loralaw.training.encoded_task import batch_rows
 from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer
 
@@ -85,10 +85,16 @@ def solo_trainer(model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: L
         folder: a place that is deleted afterwards.
         loss: is told the loss of every step.
     """
-    of_row_scale = {name: value for name, value in cell.method.items() if name.startswith("row_scale_")}
-    if of_row_scale.get("row_scale_protocol") == "joint":  # which has no steps and no rows of α's own
-        of_row_scale = {name: of_row_scale[name] for name in ("row_scale_protocol", "row_scale_learning_rate")}
-    trainer = (_AlphaLoraTrainer if of_row_scale else _Trainer)(
+    protocol = row_scale_protocol_of(cell)
+    of_row_scale: dict[str, Any] = {}
+    if protocol is not None:
+        of_row_scale = {
+            "row_scale_protocol": protocol.name,
+            "row_scale_learning_rate": protocol.learning_rate,
+            "row_scale_every": protocol.every,
+            "row_scale_share": protocol.share,
+        }
+    trainer = (_AlphaLoraTrainer if protocol else _Trainer)(
         model,
         _arguments(cell, model.device, folder),
         train_dataset=_TrainingRows(rows, cell.n_train_examples),

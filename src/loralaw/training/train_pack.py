@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,21 @@ from loralaw.spec import Cell
 from loralaw.store import ADAPTER
 from loralaw.training import machine
 from loralaw.training.cell import PackCell
-from loralaw.training.cell_settings import learning_rate_of, n_steps_of, peft_config_of, warmup_steps_of
-from loralaw.training.encoded_task import EncodedTask, batches
+from loralaw.training.cell_batches import CellBatches
+from loralaw.training.cell_settings import (
+    has_row_scale,
+    learning_rate_of,
+    learning_rates_of,
+    n_steps_of,
+    peft_config_of,
+    row_scale_protocol_of,
+    warmup_steps_of,
+)
+from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import LOG_EVERY, Ledger, PackEvents
 from loralaw.training.measure import measure
 from loralaw.training.pack import Pack
+from loralaw.training.row_scale_watch import RowScaleWatch
 
 
 def train_pack(
@@ -64,18 +75,24 @@ class _Training:
     ) -> None:
         self._pack, self._task, self._ledger, self._folder_of, self._events = pack, task, ledger, folder_of, events
         self._n_steps = {cell.key: n_steps_of(cell) for cell in cells}
-        self._batches = {
-            c.key: batches(task.train(c.seed), c.n_train_examples, c.training["batch_size"], c.seed) for c in cells
+        self._batches = {cell.key: CellBatches(task.train(cell.seed), cell) for cell in cells}
+        self._rates = {cell.key: learning_rates_of(cell) for cell in cells}
+        self._row_scales = {
+            cell.key: RowScaleWatch(n_steps_of(cell), partial(pack.row_scales, cell.key))
+            for cell in cells
+            if has_row_scale(cell)
         }
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Train; the record of a cell is given out when it leaves."""
+        self._note_row_scales(0)
         for step in itertools.count(1):
             losses = self._step()
             yield from self._drop_diverged(losses, step)
+            self._row_scale_step(step)
+            self._note_row_scales(step)
             if step % LOG_EVERY == 0:
-                for key in self._pack.keys:
-                    self._events.log(key, {"step": step, "train_loss": self._ledger.train_loss(key)})
+                self._log(step)
             yield from self._let_go([key for key in self._pack.keys if self._n_steps[key] == step])
             if not self._pack.keys:
                 return
@@ -83,18 +100,38 @@ class _Training:
     def _step(self) -> dict[str, float]:
         """The loss of every cell that is still there, before its step."""
         started = time.perf_counter()
-        losses = self._pack.step({key: next(self._batches[key]) for key in self._pack.keys})
+        losses = self._pack.step({key: self._batches[key].next() for key in self._pack.keys})
         self._ledger.add_losses(losses)
         self._ledger.add_seconds(losses, time.perf_counter() - started)
         self._events.step(len(losses))
         return losses
+
+    def _row_scale_step(self, step: int) -> None:
+        """A step of α in the cells where it is time, after this step of their adapters."""
+        started = time.perf_counter()
+        turns = {key: self._batches[key].of_row_scale(step) for key in self._pack.keys}
+        if batches := {key: batch for key, batch in turns.items() if batch is not None}:
+            self._pack.row_scale_step(batches)
+            self._ledger.add_seconds(batches, time.perf_counter() - started)
+
+    def _note_row_scales(self, step: int) -> None:
+        for key in self._pack.keys:
+            if key in self._row_scales:
+                self._row_scales[key].note(step)
+
+    def _log(self, step: int) -> None:
+        for key in self._pack.keys:
+            of_row_scale = self._row_scales[key].log_line() if key in self._row_scales else {}
+            line = {"step": step, "train_loss": self._ledger.train_loss(key), **of_row_scale}
+            self._events.log(key, line)
 
     def _drop_diverged(self, losses: dict[str, float], step: int) -> Iterator[dict[str, Any]]:
         """Cells whose loss is not finite leave."""
         diverged = [key for key, loss in losses.items() if not math.isfinite(loss)]
         self._leave(diverged)
         for key in diverged:
-            yield self._ledger.diverged(key, f"the training loss was {losses[key]} at step {step}; lower learning_rate")
+            reason = f"the training loss was {losses[key]} at step {step}; lower {self._rates[key]}"
+            yield self._ledger.diverged(key, reason)
 
     def _let_go(self, done: list[str]) -> Iterator[dict[str, Any]]:
         """Cells that have done their steps are measured and saved, and leave."""
@@ -107,7 +144,8 @@ class _Training:
         for key in done:
             if math.isfinite(measured[key]["metrics"]["cross_entropy"]):
                 self._pack.save_adapter(key, self._folder_of(key) / ADAPTER)
-                yield self._ledger.finished(key, measured[key], seconds)
+                row_scale = self._row_scales[key].record() if key in self._row_scales else None
+                yield self._ledger.finished(key, measured[key], seconds, row_scale)
             else:
                 yield self._ledger.diverged(key, "the loss on the test rows is not finite; lower learning_rate")
         self._leave(done)
@@ -130,4 +168,5 @@ def _pack_cell(cell: Cell) -> PackCell:
         warmup_steps=warmup_steps_of(cell),
         schedule=training["schedule"],
         batch_size=training["batch_size"],
+        row_scale=row_scale_protocol_of(cell),
     )

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from loralaw.models import BaseModel
-from loralaw.spec import AlphaLoraMethod, Cell
+from loralaw.spec import Cell
 from loralaw.training import machine
-from loralaw.training.cell_settings import has_row_scale, n_steps_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import Ledger, PackEvents
 from loralaw.training.measure import measure
@@ -70,18 +69,7 @@ def _train(solo: SoloModel, task: EncodedTask, cell: Cell, ledger: Ledger, event
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = solo_trainer(solo.trained, task.train(cell.seed), cell, nowhere, loss)
         trainer.add_callback(watch)
-        if has_row_scale(cell):
-            ledger.add_counts(cell.key, _row_scale_counts(trainer, cell))
         started = time.perf_counter()
         trainer.train()
         ledger.add_seconds([cell.key], time.perf_counter() - started)
     return watch
-
-
-def _row_scale_counts(trainer: Any, cell: Cell) -> dict[str, int]:
-    """α may have no rows of its own: then it learns from the adapter's, in its steps."""
-    rows = trainer.train_dataset if trainer.row_scale_dataset is None else trainer.row_scale_dataset
-    return {
-        "n_row_scale_steps": AlphaLoraMethod.model_validate(cell.method).n_row_scale_steps(n_steps_of(cell)),
-        "n_row_scale_examples": len(rows),
-    }
