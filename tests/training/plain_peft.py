@@ -141,10 +141,11 @@ def train_packed(
     folder: Path,
     build: Callable[[], PreTrainedModel] = llama,
     dtype: torch.dtype = torch.float32,
+    n_micro_batches: int = 1,
 ) -> dict[str, list[float]]:
     """Train all cells, each for its own number of steps; adapters go to folder/key. Returns the losses."""
     losses: dict[str, list[float]] = {one.key: [] for one in cells}
-    with Pack(build(), cells, dtype=dtype, pad_to=LENGTH) as pack:
+    with Pack(build(), cells, dtype=dtype, pad_to=LENGTH, n_micro_batches=n_micro_batches) as pack:
         for step in itertools.count():
             for key, loss in take_step(pack, cells, step).items():
                 losses[key].append(loss)

@@ -35,11 +35,18 @@ class Ledger:
         task: its token rows.
         cells: those that train together.
         n_params_trainable: of each cell, by key.
+        n_micro_batches: parts that a batch goes through in.
     """
 
     def __init__(
-        self, base: BaseModel, task: EncodedTask, cells: Sequence[Cell], n_params_trainable: Mapping[str, int]
+        self,
+        base: BaseModel,
+        task: EncodedTask,
+        cells: Sequence[Cell],
+        n_params_trainable: Mapping[str, int],
+        n_micro_batches: int,
     ) -> None:
+        self._n_micro_batches = n_micro_batches
         self._cells = {cell.key: cell for cell in cells}
         self._losses = {cell.key: deque[float](maxlen=LOG_EVERY) for cell in cells}
         self._seconds = dict.fromkeys(self._cells, 0.0)
@@ -94,4 +101,11 @@ class Ledger:
         }
 
     def _record(self, key: str, status: str, **parts: Any) -> dict[str, Any]:
-        return cell_record(self._cells[key], status, pack=list(self._cells), counts=self._counts[key], **parts)
+        return cell_record(
+            self._cells[key],
+            status,
+            pack=list(self._cells),
+            n_micro_batches=self._n_micro_batches,
+            counts=self._counts[key],
+            **parts,
+        )

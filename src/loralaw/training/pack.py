@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from loralaw.errors import InputError, did_you_mean
 from loralaw.miub import LayerStatistics, effective_rank
 from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
-from loralaw.training.batch import Batch, check_batch, check_tokens
+from loralaw.training.batch import Batch, check_batch, check_cells, check_tokens
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter, flatten_row_scale
 from loralaw.training.cell import PackCell, RunningCell
 from loralaw.training.gradients import add_gradients
@@ -42,6 +42,8 @@ class Pack:
         cells: what to train.
         dtype: of the products, torch.float32 or torch.bfloat16; adapters and optimizers are float32 always.
         pad_to: every training batch is padded to this many tokens.
+        n_micro_batches: every batch of training goes through in so many equal parts, for the memory of one; the steps
+            are those of the whole batch.
 
     Raises:
         ModelError: a model that packing would compute wrongly, or targets that it does not have; before any training.
@@ -52,10 +54,16 @@ class Pack:
     """
 
     def __init__(
-        self, model: PreTrainedModel, cells: Sequence[PackCell], *, dtype: torch.dtype = torch.float32, pad_to: int
+        self,
+        model: PreTrainedModel,
+        cells: Sequence[PackCell],
+        *,
+        dtype: torch.dtype = torch.float32,
+        pad_to: int,
+        n_micro_batches: int = 1,
     ) -> None:
-        _check_cells(cells, pad_to)
-        self.pad_to = pad_to
+        check_cells(cells, pad_to, n_micro_batches)
+        self.pad_to, self._n_micro_batches = pad_to, n_micro_batches
         self._base = PackedBase(model, dtype)
         self._buckets: list[Bucket] = []
         try:
@@ -259,7 +267,7 @@ class Pack:
     def _add_gradients(self, batches: Mapping[str, Batch], learns: Learns) -> dict[str, float]:
         self._base.check_loaded()
         self._check_batches(batches)
-        return add_gradients(self._base, self._buckets, batches, self.pad_to, learns)
+        return add_gradients(self._base, self._buckets, batches, self.pad_to, learns, self._n_micro_batches)
 
     def _zero_gradients(self) -> None:
         for bucket in self._buckets:
@@ -288,11 +296,3 @@ class Pack:
             raise InputError(f"batches are for {sorted(batches)}, the pack has {sorted(self.keys)}: give one a cell")
         for cell in self._cells:
             check_batch(cell.cell, batches[cell.key], self.pad_to)
-
-
-def _check_cells(cells: Sequence[PackCell], pad_to: int) -> None:
-    keys = [cell.key for cell in cells]
-    if not keys or len(set(keys)) < len(keys):
-        raise InputError(f"a pack needs cells with different keys; given: {keys}")
-    if pad_to < 2:
-        raise InputError(f"pad_to is {pad_to}; a row needs at least 2 tokens to predict one")

@@ -43,6 +43,8 @@ class PackPass:
     """Of the products."""
     dropout_lengths: Mapping[str, int] | None = None
     """Each cell's own unpadded length where adapter dropout is active, None where it is not."""
+    micro_batch: int = 0
+    """Which part of each cell's batch this is, where it goes through in parts."""
     probe: Probe | None = None
     learns: Learns = Learns.NOTHING
     layers_seen: set[str] = field(default_factory=set)
@@ -82,10 +84,12 @@ class PackPass:
         """Masks for x (K, rows·length, in), None without dropout; padding is masked whole."""
         if self.dropout_lengths is None or bucket.dropout == 0.0:
             return None
-        masks = torch.zeros(len(bucket.cells), bucket.batch_size, self.length, x.shape[-1], device=x.device)
+        n_rows = x.shape[1] // self.length
+        rows = slice(self.micro_batch * n_rows, (self.micro_batch + 1) * n_rows)
+        masks = torch.zeros(len(bucket.cells), n_rows, self.length, x.shape[-1], device=x.device)
         for mask, cell in zip(masks, bucket.cells, strict=True):
             length = self.dropout_lengths[cell.key]
-            mask[:, :length] = cell.dropout_mask(length, x.shape[-1])
+            mask[:, :length] = cell.dropout_mask(length, x.shape[-1])[rows]
         return masks.view_as(x).to(x.dtype)
 
     def check_input(self, layer: str, x: Tensor) -> None:

@@ -33,7 +33,12 @@ from loralaw.training.row_scale_watch import RowScaleWatch
 
 
 def train_pack(
-    base: BaseModel, task: EncodedTask, cells: Sequence[Cell], folder_of: Callable[[str], Path], events: PackEvents
+    base: BaseModel,
+    task: EncodedTask,
+    cells: Sequence[Cell],
+    folder_of: Callable[[str], Path],
+    events: PackEvents,
+    n_micro_batches: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Train cells of one base model together, each for its own number of steps, and measure each.
 
@@ -45,6 +50,7 @@ def train_pack(
         cells: one or more, of methods that `is_packed`.
         folder_of: the folder of a key; `adapter` below it is written before the record is given out.
         events: what to call while training.
+        n_micro_batches: see `train_cells`.
 
     Yields:
         The record of each cell: after its last step, or when its loss stops being finite.
@@ -56,8 +62,15 @@ def train_pack(
     """
     machine.reset_peak_memory()
     dtype = torch.bfloat16 if cells[0].training["dtype"] == "bfloat16" else torch.float32
-    with Pack(base.model, [_pack_cell(cell) for cell in cells], dtype=dtype, pad_to=task.max_length) as pack:
-        ledger = Ledger(base, task, cells, {key: pack.n_params_trainable(key) for key in pack.keys})
+    with Pack(
+        base.model,
+        [_pack_cell(cell) for cell in cells],
+        dtype=dtype,
+        pad_to=task.max_length,
+        n_micro_batches=n_micro_batches,
+    ) as pack:
+        n_params = {key: pack.n_params_trainable(key) for key in pack.keys}
+        ledger = Ledger(base, task, cells, n_params, n_micro_batches)
         yield from _Training(pack, task, cells, ledger, folder_of, events).records()
 
 
