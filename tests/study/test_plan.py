@@ -31,10 +31,10 @@ def names(cells: list[Cell]) -> set[str]:
 def test_methods_that_cannot_share_a_pass_are_packs_of_one(checked: CheckedStudy) -> None:
     packs = plan_packs(plan_cells(checked), checked)
     together = [pack for pack in packs if len(pack) > 1]
-    assert [(names(pack), len(pack)) for pack in together] == [({"lora", "rslora"}, 2 * 2 * 2)]
+    assert [(names(pack), len(pack)) for pack in together] == [({"lora", "rslora", "alpha-lora"}, 3 * 2 * 2)]
     alone = [pack[0] for pack in packs if len(pack) == 1]
-    assert names(alone) == {"dora", "alpha-lora", "full"}
-    assert len(alone) == 2 * 2 + 2 * 2 + 2
+    assert names(alone) == {"dora", "full"}
+    assert len(alone) == 2 * 2 + 2
 
 
 def test_cells_hold_what_their_method_has_and_no_more(checked: CheckedStudy) -> None:
@@ -47,3 +47,23 @@ def test_cells_hold_what_their_method_has_and_no_more(checked: CheckedStudy) -> 
         "name", "lora_alpha", "lora_dropout", "target_modules", "row_scale_protocol", "row_scale_learning_rate",
         "row_scale_every", "row_scale_share",
     }  # fmt: skip
+
+
+def test_packs_hold_cells_of_similar_length_and_are_nearly_equal(tiny_model: Path, text_file: Path) -> None:
+    settings: dict[str, Any] = {
+        "base_models": [str(tiny_model)],
+        "task": str(text_file),
+        "ranks": [1, 4],
+        "sizes": [8, 16, 24, 32, 40],
+        "seeds": [0],
+        "training": {"epochs": 2.0, "batch_size": 2, "max_length": 16, "dtype": "float32"},
+    }
+    checked = check(parse_study(settings, "s"))
+    cells = plan_cells(checked)
+    (pack,) = plan_packs(cells, checked)
+    assert sorted(cell.key for cell in pack) == sorted(cell.key for cell in cells)
+    settings["training"] |= {"epochs": 5.0, "batch_size": 40, "max_length": 32}  # three cells are 4,000 tokens
+    checked = check(parse_study(settings | {"sizes": [40, 8, 16, 24, 32]}, "s"))
+    packs = plan_packs(plan_cells(checked), checked)
+    assert [len(pack) for pack in packs] == [2, 3, 2, 3]
+    assert [cell.n_train_examples for pack in packs for cell in pack] == [8, 8, 16, 16, 24, 24, 32, 32, 40, 40]

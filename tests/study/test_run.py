@@ -101,7 +101,7 @@ def test_methods_that_train_alone_go_on_where_they_stopped(tiny_model: Path, tex
         run(spec, tmp_path / "stopped", Recorder(interrupt_at=4))
     counted = Recorder()
     resumed = run(spec, tmp_path / "stopped", counted)
-    assert counted.n_trained == 3 * 2 * 2 + 2 - (4 + 3)  # a pack of all four of lora, and three of dora's
+    assert counted.n_trained == 3 * 2 * 2 + 2 - (8 + 3)  # a pack of all of lora and alpha-lora, and three of dora's
     assert_frame_equal(results(whole), results(resumed), check_exact=True)
     table = whole.table()
     assert table["status"].to_list() == ["finished"] * (3 * 2 * 2 + 2)

@@ -26,7 +26,7 @@ def test_all_methods_of_a_base(tmp_path: Path) -> None:
     for one in cells:
         name, record = one.method["name"], records[one.method["name"]]
         assert (record["key"], record["status"]) == (one.key, "finished")
-        together = {keys["lora"], keys["rslora"]} if is_packed(one.method) else {one.key}
+        together = {keys["lora"], keys["rslora"], keys["alpha-lora"]} if is_packed(one.method) else {one.key}
         assert set(record["provenance"]["pack"]) == together
         assert record["counts"]["n_params_trainable"] == n_params_trainable(base.model, one.method, one.rank)
         assert record["counts"]["n_steps"] == 12

@@ -64,6 +64,10 @@ class AlphaLoraMethod(AdapterMethod):
     row_scale_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     """Share of the cell's training examples that α learns from."""
 
+    @property
+    def is_packed(self) -> bool:
+        return True
+
     @model_validator(mode="after")
     def _joint_has_no_rows_of_its_own(self) -> "AlphaLoraMethod":
         if self.row_scale_protocol == "joint":

@@ -65,17 +65,19 @@ def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int | Non
 
 
 def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1) -> list[list[Cell]]:
-    """Group cells of one base model and one number of steps into packs of nearly equal size.
+    """Group cells of one base model into packs of nearly equal size.
 
-    Cells of a method that trains alone are packs of one. Base models come in the order of the study. How cells are
-    grouped does not change their results.
+    Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells of
+    a method that trains alone are packs of one. Base models come in the order of the study. How cells are grouped does
+    not change their results.
     """
-    groups: dict[tuple[str, int, bool], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.base_model, n_steps_of(cell), is_packed(cell.method)].append(cell)
+        groups[cell.base_model, is_packed(cell.method)].append(cell)
     room = int(MEMORY_SHARE * machine.available_bytes()) // n_workers
     packs = []
-    for (_, _, together), group in groups.items():
+    for (_, together), group in groups.items():
+        group.sort(key=n_steps_of)
         size = _pack_size(group, checked, room) if together else 1
         n_packs = -(-len(group) // size)
         n_packs = min(len(group), -(-n_packs // n_workers) * n_workers) if together else n_packs
@@ -85,8 +87,7 @@ def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1)
 
 def pack_bytes(pack: Sequence[Cell], checked: CheckedStudy) -> int:
     """Estimated peak memory of a pack with the weights of its base, in bytes."""
-    largest = max(pack, key=_rank)
-    return weights_bytes(largest, checked) + len(pack) * _cell_bytes(largest, checked)
+    return weights_bytes(pack[0], checked) + len(pack) * _cell_bytes(pack, checked)
 
 
 def weights_bytes(cell: Cell, checked: CheckedStudy) -> int:
@@ -101,14 +102,14 @@ def check_memory(cells: Sequence[Cell], checked: CheckedStudy) -> None:
         InputError: with how much is needed and how much is free.
     """
     free = machine.available_bytes()
-    largest = {cell.base_model: cell for cell in sorted(cells, key=_rank)}
-    for name, cell in largest.items():
+    for cell in _most_demanding(cells):
         of_weights = weights_bytes(cell, checked)
-        needed = of_weights + _cell_bytes(cell, checked, n_rows=1)
+        needed = of_weights + _cell_bytes([cell], checked, n_rows=1)
         if needed > free:
             raise InputError(
-                f'a cell of "{name}" needs about {needed / 1e9:.1f} GB, {of_weights / 1e9:.1f} GB of it for weights, '
-                f"and {free / 1e9:.1f} GB are free: free some, or use a smaller base model, max_length or rank"
+                f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it for '
+                f"weights, and {free / 1e9:.1f} GB are free: free some, or use a smaller base model, max_length "
+                "or rank"
             )
 
 
@@ -117,7 +118,7 @@ def _suitable_workers(cells: Sequence[Cell], checked: CheckedStudy) -> int:
     two (measured)."""
     if machine.n_gpus():
         return machine.n_gpus()
-    of_largest = max((pack_bytes([cell], checked) for cell in cells), default=1)
+    of_largest = max(pack_bytes([cell], checked) for cell in _most_demanding(cells))
     return max(1, min(machine.n_cores(), int(MEMORY_SHARE * machine.available_bytes()) // of_largest))
 
 
@@ -126,17 +127,28 @@ def _pack_size(group: Sequence[Cell], checked: CheckedStudy, room: int) -> int:
     if not spec.packing:
         return 1
     n_tokens = spec.training.batch_size * spec.training.max_length
-    largest = max(group, key=_rank)
-    room_of_cells = room - weights_bytes(largest, checked)
-    return max(1, min(BEST_STEP_TOKENS // n_tokens, room_of_cells // _cell_bytes(largest, checked)))
+    room_of_cells = room - weights_bytes(group[0], checked)
+    return max(1, min(BEST_STEP_TOKENS // n_tokens, room_of_cells // _cell_bytes(group, checked)))
 
 
-def _cell_bytes(cell: Cell, checked: CheckedStudy, n_rows: int | None = None) -> int:
-    """Of one cell in a pack, without the base's weights."""
-    model, training = checked.models[cell.base_model], cell.training
+def _cell_bytes(cells: Sequence[Cell], checked: CheckedStudy, n_rows: int | None = None) -> int:
+    """Of the most demanding of cells of one base model, without the base's weights."""
+    largest = max(cells, key=_rank)
+    model, training = checked.models[largest.base_model], largest.training
     n_tokens = (n_rows or training["batch_size"]) * training["max_length"]
-    n_trainable = n_params_trainable(model.skeleton, cell.method, cell.rank)
-    return machine.cell_bytes(model.skeleton.config, n_tokens, _rank(cell), n_trainable, training["dtype"])
+    return machine.cell_bytes(
+        model.skeleton.config,
+        n_tokens,
+        _rank(largest),
+        n_params_trainable(model.skeleton, largest.method, largest.rank),
+        training["dtype"],
+        has_row_scale=any(cell.method["name"] == "alpha-lora" for cell in cells),
+    )
+
+
+def _most_demanding(cells: Sequence[Cell]) -> list[Cell]:
+    """The cell of the largest rank of every base model and method."""
+    return list({(cell.base_model, cell.method["name"]): cell for cell in sorted(cells, key=_rank)}.values())
 
 
 def _rank(cell: Cell) -> int:

@@ -9,7 +9,7 @@ from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED
 from loralaw.training import machine
-from loralaw.training.cell_settings import n_steps_of
+from loralaw.training.cell_settings import n_steps_of, row_scale_counts_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.record import cell_record
 
@@ -35,11 +35,18 @@ class Ledger:
         task: its token rows.
         cells: those that train together.
         n_params_trainable: of each cell, by key.
+        n_micro_batches: parts that a batch goes through in.
     """
 
     def __init__(
-        self, base: BaseModel, task: EncodedTask, cells: Sequence[Cell], n_params_trainable: Mapping[str, int]
+        self,
+        base: BaseModel,
+        task: EncodedTask,
+        cells: Sequence[Cell],
+        n_params_trainable: Mapping[str, int],
+        n_micro_batches: int,
     ) -> None:
+        self._n_micro_batches = n_micro_batches
         self._cells = {cell.key: cell for cell in cells}
         self._losses = {cell.key: deque[float](maxlen=LOG_EVERY) for cell in cells}
         self._seconds = dict.fromkeys(self._cells, 0.0)
@@ -51,6 +58,7 @@ class Ledger:
                 "n_train_examples_cut": int(task.train(cell.seed).is_cut[: cell.n_train_examples].sum()),
                 "n_steps": n_steps_of(cell),
                 "n_test_tokens_scored": int((task.test.labels[:, 1:] != NOT_SCORED).sum()),
+                **row_scale_counts_of(cell),
             }
             for cell in cells
         }
@@ -64,10 +72,6 @@ class Ledger:
         """Training time, shared equally by the cells that used it."""
         for key in keys:
             self._seconds[key] += seconds / len(keys)
-
-    def add_counts(self, key: str, counts: Mapping[str, int]) -> None:
-        """What only some methods count."""
-        self._counts[key] |= counts
 
     def train_loss(self, key: str) -> float:
         """Mean over the last steps, in nats a token."""
@@ -97,4 +101,11 @@ class Ledger:
         }
 
     def _record(self, key: str, status: str, **parts: Any) -> dict[str, Any]:
-        return cell_record(self._cells[key], status, pack=list(self._cells), counts=self._counts[key], **parts)
+        return cell_record(
+            self._cells[key],
+            status,
+            pack=list(self._cells),
+            n_micro_batches=self._n_micro_batches,
+            counts=self._counts[key],
+            **parts,
+        )

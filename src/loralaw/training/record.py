@@ -17,6 +17,7 @@ def cell_record(
     status: str,
     *,
     pack: Sequence[str],
+    n_micro_batches: int = 1,
     reason: str | None = None,
     metrics: dict[str, float | None] | None = None,
     absent_metrics: dict[str, str] | None = None,
@@ -31,6 +32,7 @@ def cell_record(
         cell: what was run.
         status: finished, diverged, error or out-of-memory.
         pack: keys of the cells that trained together.
+        n_micro_batches: parts that a batch went through in; the record has the key only where there were several.
         reason: why it did not finish.
         metrics: by the names of the table; a metric that is not there is absent, never 0.
         absent_metrics: why a metric is not there.
@@ -58,6 +60,7 @@ def cell_record(
             "device": machine.device_name(),
             "n_threads": torch.get_num_threads(),
             "pack": list(pack),
+            **({} if n_micro_batches == 1 else {"n_micro_batches": n_micro_batches}),
         },
         **({} if row_scale is None else {"row_scale": row_scale}),
     }
