@@ -107,8 +107,8 @@ def check_memory(cells: Sequence[Cell], checked: CheckedStudy) -> None:
         needed = of_weights + _cell_bytes([cell], checked, n_rows=1)
         if needed > free:
             raise InputError(
-                f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it for '
-                f"weights, and {free / 1e9:.1f} GB are free: free some, or use a smaller base model, max_length "
+                f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it '
+                f"for weights, and {free / 1e9:.1f} GB are free: free some, or use a smaller base model, max_length "
                 "or rank"
             )
 
