@@ -10,4 +10,5 @@ from loralaw.study.plan import plan_packs as plan_packs
 from loralaw.study.progress import RunProgress as RunProgress
 from loralaw.study.progress import watch as watch
 from loralaw.study.run import run as run
+from loralaw.study.trackers import Trackers as Trackers
 from loralaw.study.train_one import train_one as train_one
