@@ -7,6 +7,7 @@ import pytest
 
 from loralaw.spec import Cell, parse_study
 from loralaw.study import check, plan_cells, plan_packs
+from loralaw.study.cell_needs import Needs
 from loralaw.study.check import CheckedStudy
 
 
@@ -29,7 +30,7 @@ def names(cells: list[Cell]) -> set[str]:
 
 
 def test_methods_that_cannot_share_a_pass_are_packs_of_one(checked: CheckedStudy) -> None:
-    packs = plan_packs(plan_cells(checked), checked)
+    packs = plan_packs(plan_cells(checked), checked, Needs(checked))
     together = [pack for pack in packs if len(pack) > 1]
     assert [(names(pack), len(pack)) for pack in together] == [({"lora", "rslora", "alpha-lora"}, 3 * 2 * 2)]
     alone = [pack[0] for pack in packs if len(pack) == 1]
@@ -60,10 +61,10 @@ def test_packs_hold_cells_of_similar_length_and_are_nearly_equal(tiny_model: Pat
     }
     checked = check(parse_study(settings, "s"))
     cells = plan_cells(checked)
-    (pack,) = plan_packs(cells, checked)
+    (pack,) = plan_packs(cells, checked, Needs(checked))
     assert sorted(cell.key for cell in pack) == sorted(cell.key for cell in cells)
     settings["training"] |= {"epochs": 5.0, "batch_size": 40, "max_length": 32}  # three cells are 4,000 tokens
     checked = check(parse_study(settings | {"sizes": [40, 8, 16, 24, 32]}, "s"))
-    packs = plan_packs(plan_cells(checked), checked)
+    packs = plan_packs(plan_cells(checked), checked, Needs(checked))
     assert [len(pack) for pack in packs] == [2, 3, 2, 3]
     assert [cell.n_train_examples for pack in packs for cell in pack] == [8, 8, 16, 16, 24, 24, 32, 32, 40, 40]

@@ -18,10 +18,8 @@ import loralaw
 from loralaw.errors import StorageError
 from loralaw.report import PackState
 from loralaw.spec import StudySpec, parse_study
-from loralaw.store import CellFolder, Study, open_study
+from loralaw.store import COSTS_OF_A_RUN, CellFolder, Study, open_study
 from loralaw.study import RunProgress, pack_job
-
-COSTS = ["train_seconds", "evaluate_seconds", "peak_memory_bytes"]
 
 
 def study(model: Path, text_file: Path, **changes: Any) -> StudySpec:
@@ -44,7 +42,7 @@ def run(spec: StudySpec, out: Path, progress: RunProgress | None = None) -> Stud
 
 
 def results(done: Study) -> pl.DataFrame:
-    return done.table().drop(COSTS).sort("key")
+    return done.table().drop(COSTS_OF_A_RUN).sort("key")
 
 
 class Recorder(RunProgress):

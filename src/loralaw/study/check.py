@@ -21,6 +21,7 @@ from loralaw.spec import (
     load_study,
     parse_study,
 )
+from loralaw.study.trackers import missing_trackers
 from loralaw.tasks import TaskData, load_task
 from loralaw.training import smallest_targeted_dimension
 
@@ -94,7 +95,7 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
     Raises:
         SpecError: with every problem that was found.
     """
-    problems: list[Problem] = []
+    problems = missing_trackers(spec.trackers)
     models: dict[str, CheckedModel] = {}
     for index, name in enumerate(spec.base_models):
         try:

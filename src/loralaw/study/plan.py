@@ -1,14 +1,15 @@
 """From a checked study to cells, and from cells to packs that train together."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from loralaw.errors import InputError
 from loralaw.spec import Cell, points
+from loralaw.study.cell_needs import Needs
 from loralaw.study.check import CheckedStudy
 from loralaw.study.pack_job import PackJob
-from loralaw.training import is_packed, machine, n_params_trainable, n_steps_of
+from loralaw.training import machine, n_steps_of
 
 BEST_STEP_TOKENS = 4000
 """Packing gains up to 2,000 to 8,000 tokens a step (measured); beyond it only memory grows."""
@@ -51,20 +52,20 @@ class Plan:
     """Of one worker's products."""
 
 
-def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int | None = None) -> Plan:
+def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int | None = None) -> Plan:
     """Packs for so many workers, or for as many as suit this machine.
 
     Raises:
         InputError: too little memory for a single cell.
     """
-    check_memory(cells, checked)
-    n_workers = n_workers or _suitable_workers(cells, checked)
-    packs = plan_packs(cells, checked, n_workers)
-    jobs = [PackJob(tuple(pack), n_bytes=pack_bytes(pack, checked)) for pack in packs]
+    check_memory(cells, needs)
+    n_workers = n_workers or _suitable_workers(cells, needs)
+    packs = plan_packs(cells, checked, needs, n_workers)
+    jobs = [PackJob(tuple(pack), n_bytes=needs.pack_bytes(pack)) for pack in packs]
     return Plan(jobs, n_workers, max(1, machine.n_cores() // n_workers))
 
 
-def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1) -> list[list[Cell]]:
+def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int = 1) -> list[list[Cell]]:
     """Group cells of one base model into packs of nearly equal size.
 
     Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells of
@@ -73,38 +74,29 @@ def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1)
     """
     groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.base_model, is_packed(cell.method)].append(cell)
+        groups[cell.base_model, checked.spec.packing and needs.of(cell).path == "packed"].append(cell)
     room = int(MEMORY_SHARE * machine.available_bytes()) // n_workers
     packs = []
-    for (_, together), group in groups.items():
+    for (base_model, together), group in groups.items():
         group.sort(key=n_steps_of)
-        size = _pack_size(group, checked, room) if together else 1
+        size = _pack_size(group, needs, room - needs.base_bytes(base_model)) if together else 1
         n_packs = -(-len(group) // size)
-        n_packs = min(len(group), -(-n_packs // n_workers) * n_workers) if together else n_packs
+        if together:  # as many for each worker, if there are cells for it
+            n_packs = min(len(group), -(-n_packs // n_workers) * n_workers)
         packs += [group[len(group) * i // n_packs : len(group) * (i + 1) // n_packs] for i in range(n_packs)]
     return packs
 
 
-def pack_bytes(pack: Sequence[Cell], checked: CheckedStudy) -> int:
-    """Estimated peak memory of a pack with the weights of its base, in bytes."""
-    return weights_bytes(pack[0], checked) + len(pack) * _cell_bytes(pack, checked)
-
-
-def weights_bytes(cell: Cell, checked: CheckedStudy) -> int:
-    """Of the base: in float32, and where products are in bfloat16 a copy in that."""
-    return (6 if cell.training["dtype"] == "bfloat16" else 4) * checked.models[cell.base_model].n_params
-
-
-def check_memory(cells: Sequence[Cell], checked: CheckedStudy) -> None:
+def check_memory(cells: Iterable[Cell], needs: Needs) -> None:
     """Refuse a study of which not even one cell fits, a row at a time.
 
     Raises:
         InputError: with how much is needed and how much is free.
     """
     free = machine.available_bytes()
-    for cell in _most_demanding(cells):
-        of_weights = weights_bytes(cell, checked)
-        needed = of_weights + _cell_bytes([cell], checked, n_rows=1)
+    for cell in cells:
+        of_weights = needs.base_bytes(cell.base_model)
+        needed = of_weights + needs.of(cell).least_memory_bytes
         if needed > free:
             raise InputError(
                 f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it '
@@ -113,44 +105,18 @@ def check_memory(cells: Sequence[Cell], checked: CheckedStudy) -> None:
             )
 
 
-def _suitable_workers(cells: Sequence[Cell], checked: CheckedStudy) -> int:
+def _suitable_workers(cells: Iterable[Cell], needs: Needs) -> int:
     """One a GPU; without one, one a core, as far as memory allows: two workers with a thread each do more than one with
     two (measured)."""
     if machine.n_gpus():
         return machine.n_gpus()
-    of_largest = max(pack_bytes([cell], checked) for cell in _most_demanding(cells))
+    of_largest = max(needs.pack_bytes([cell]) for cell in cells)
     return max(1, min(machine.n_cores(), int(MEMORY_SHARE * machine.available_bytes()) // of_largest))
 
 
-def _pack_size(group: Sequence[Cell], checked: CheckedStudy, room: int) -> int:
-    spec = checked.spec
-    if not spec.packing:
-        return 1
-    n_tokens = spec.training.batch_size * spec.training.max_length
-    room_of_cells = room - weights_bytes(group[0], checked)
-    return max(1, min(BEST_STEP_TOKENS // n_tokens, room_of_cells // _cell_bytes(group, checked)))
-
-
-def _cell_bytes(cells: Sequence[Cell], checked: CheckedStudy, n_rows: int | None = None) -> int:
-    """Of the most demanding of cells of one base model, without the base's weights."""
-    largest = max(cells, key=_rank)
-    model, training = checked.models[largest.base_model], largest.training
-    n_tokens = (n_rows or training["batch_size"]) * training["max_length"]
-    return machine.cell_bytes(
-        model.skeleton.config,
-        n_tokens,
-        _rank(largest),
-        n_params_trainable(model.skeleton, largest.method, largest.rank),
-        training["dtype"],
-        has_row_scale=any(cell.method["name"] == "alpha-lora" for cell in cells),
-    )
-
-
-def _most_demanding(cells: Sequence[Cell]) -> list[Cell]:
-    """The cell of the largest rank of every base model and method."""
-    return list({(cell.base_model, cell.method["name"]): cell for cell in sorted(cells, key=_rank)}.values())
-
-
-def _rank(cell: Cell) -> int:
-    """0 where the method has none."""
-    return cell.rank or 0
+def _pack_size(group: Sequence[Cell], needs: Needs, room: int) -> int:
+    """As many cells as pay, and as memory has room for beside the base."""
+    training = group[0].training
+    n_tokens = int(training["batch_size"] * training["max_length"])
+    of_cell = max(needs.of(cell).memory_bytes for cell in group)
+    return max(1, min(BEST_STEP_TOKENS // n_tokens, room // of_cell))

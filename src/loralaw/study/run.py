@@ -5,20 +5,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loralaw._version import __version__
 from loralaw.spec import Cell, StudySpec
 from loralaw.store import RunLease, Study, open_study, write_study
+from loralaw.study.cell_needs import Needs
+from loralaw.study.cell_titles import title_of, with_dtype
 from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
 from loralaw.study.executors import check_executor, make_executor
 from loralaw.study.pack_job import Workload
 from loralaw.study.plan import plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
-from loralaw.study.work import cell_work, title_of, with_dtype
+from loralaw.study.time_left import TimeLeft
+from loralaw.study.trackers import Trackers
 
 
 def run(
@@ -76,14 +78,18 @@ def _train(
     executor_name: str,
     n_workers: int | None,
 ) -> None:
-    planned = plan_jobs(pending, checked, 1 if executor_name == "inline" else n_workers)
-    driver = Driver(study, planned.jobs, partial(cell_work, checked=checked), lease, progress)
+    needs = Needs(checked)
+    planned = plan_jobs(pending, checked, needs, 1 if executor_name == "inline" else n_workers)
+    trackers = Trackers(checked.spec.trackers)
+    time_left = TimeLeft(checked, needs, (job.cells for job in planned.jobs), planned.n_workers)
+    driver = Driver(study, planned.jobs, time_left, lease, progress, trackers)
     executor = make_executor(executor_name, _workload(study, checked), planned, driver.look)
     try:
         driver.train(executor)
     finally:
         executor.close()
         progress.close()
+        trackers.close()
 
 
 def _workload(study: Study, checked: CheckedStudy) -> Workload:

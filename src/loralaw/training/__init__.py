@@ -3,6 +3,7 @@
 from loralaw.training.batch import micro_batch_counts as micro_batch_counts
 from loralaw.training.cell import SCHEDULES as SCHEDULES
 from loralaw.training.cell import PackCell as PackCell
+from loralaw.training.cell_settings import has_row_scale as has_row_scale
 from loralaw.training.cell_settings import is_packed as is_packed
 from loralaw.training.cell_settings import n_steps_of as n_steps_of
 from loralaw.training.encoded_task import EncodedTask as EncodedTask

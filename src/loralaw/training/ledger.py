@@ -9,8 +9,9 @@ from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED
 from loralaw.training import machine
-from loralaw.training.cell_settings import n_steps_of, row_scale_counts_of
+from loralaw.training.cell_settings import is_packed, n_steps_of, row_scale_counts_of
 from loralaw.training.encoded_task import EncodedTask
+from loralaw.training.flops import ModelShapes, TrainingShape, evaluate_flops, n_tokens_processed, train_flops
 from loralaw.training.record import cell_record
 
 LOG_EVERY = 10
@@ -50,6 +51,9 @@ class Ledger:
         self._cells = {cell.key: cell for cell in cells}
         self._losses = {cell.key: deque[float](maxlen=LOG_EVERY) for cell in cells}
         self._seconds = dict.fromkeys(self._cells, 0.0)
+        self._n_steps_taken = dict.fromkeys(self._cells, 0)
+        self._shapes = ModelShapes.of(base.model)
+        self._n_rows_measured = len(task.test.ids) + len(task.probe.ids) + len(task.choices.ids)
         self._counts = {
             cell.key: {
                 "n_params_total": base.n_params_total,
@@ -67,6 +71,7 @@ class Ledger:
         """A step of some cells, each with its loss before it."""
         for key, loss in losses.items():
             self._losses[key].append(loss)
+            self._n_steps_taken[key] += 1
 
     def add_seconds(self, keys: Collection[str], seconds: float) -> None:
         """Training time, shared equally by the cells that used it."""
@@ -93,11 +98,21 @@ class Ledger:
         cost = self._cost(key, evaluate_seconds)
         return self._record(key, "finished", **{**measured, "metrics": metrics}, cost=cost, row_scale=row_scale)
 
-    def _cost(self, key: str, evaluate_seconds: float | None) -> dict[str, float | None]:
+    def _cost(self, key: str, evaluate_seconds: float | None) -> dict[str, float | str | None]:
+        """What the cell took, up to where it came: a diverged one did not take all of its steps."""
+        cell, n_trainable = self._cells[key], self._counts[key]["n_params_trainable"]
+        batch_size, length = cell.training["batch_size"], cell.training["max_length"]
+        training = TrainingShape(self._n_steps_taken[key], batch_size, length)
+        of_evaluation = evaluate_flops(self._shapes, cell.method, n_trainable, self._n_rows_measured, length)
         return {
             "train_seconds": self._seconds[key],
+            "train_flops": train_flops(self._shapes, cell.method, n_trainable, training),
+            "n_tokens_processed": n_tokens_processed(cell.method, training),
             "evaluate_seconds": evaluate_seconds,
+            "evaluate_flops": None if evaluate_seconds is None else of_evaluation,
             "peak_memory_bytes": machine.peak_memory_bytes(),
+            "path": "packed" if is_packed(cell.method) else "trainer",
+            "n_cells_together": len(self._cells),
         }
 
     def _record(self, key: str, status: str, **parts: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def cell_record(
     absent_metrics: dict[str, str] | None = None,
     layers: list[dict[str, Any]] | None = None,
     counts: dict[str, int] | None = None,
-    cost: dict[str, float | None] | None = None,
+    cost: dict[str, float | str | None] | None = None,
     row_scale: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A record without what the store adds (format, our version, time).
@@ -38,7 +38,7 @@ def cell_record(
         absent_metrics: why a metric is not there.
         layers: MIUB, Jensen-Shannon divergence and the controls of every adapted layer.
         counts: parameters, tokens and steps.
-        cost: seconds (a cell's share of its pack) and bytes.
+        cost: seconds (a cell's share of its pack), operations, tokens and bytes, and the way it was trained.
         row_scale: α of every layer at the end, and how it moved; the record has the key only where this is given.
     """
     return {
