@@ -132,9 +132,9 @@ def test_the_work_is_for_kinds_of_cells(tiny_model: Path, text_file: Path, monke
     monkeypatch.setattr(cell_needs, "n_params_trainable", lambda *of: asked.append(of) or real(*of))
     cells = plan_cells(checked)
     many = [replace(cell, seed=seed) for seed in range(250) for cell in cells]
-    packs = plan_packs(many, checked)
+    packs = plan_packs(many, checked, cell_needs.Needs(checked))
     started = time.process_time()
-    told = groups_of(packs, cell_needs.Needs(checked), CellTimes(checked, CostModel({})))
+    told = groups_of(packs, cell_needs.Needs(checked), CellTimes(checked, CostModel({}), 1))
     assert sum(group.n_cells for group in told) == len(many) == 2000
     assert len(asked) == len(cells) == 8
     assert time.process_time() - started < 1.0

@@ -88,7 +88,6 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
         jobs: packs at a time; what suits the machine if not given.
 
     Raises:
-        InputError: too little memory for a single cell.
         SpecError: the study has problems; all of them at once.
         StudyFolderError: the folder is damaged or another version's.
 

@@ -53,12 +53,7 @@ class Plan:
 
 
 def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int | None = None) -> Plan:
-    """Packs for so many workers, or for as many as suit this machine.
-
-    Raises:
-        InputError: too little memory for a single cell.
-    """
-    check_memory(cells, needs)
+    """Packs for so many workers, or for as many as suit this machine."""
     n_workers = n_workers or _suitable_workers(cells, needs)
     packs = plan_packs(cells, checked, needs, n_workers)
     jobs = [PackJob(tuple(pack), n_bytes=needs.pack_bytes(pack)) for pack in packs]
@@ -110,7 +105,7 @@ def _suitable_workers(cells: Iterable[Cell], needs: Needs) -> int:
     two (measured)."""
     if machine.n_gpus():
         return machine.n_gpus()
-    of_largest = max(needs.pack_bytes([cell]) for cell in cells)
+    of_largest = max((needs.pack_bytes([cell]) for cell in cells), default=1)
     return max(1, min(machine.n_cores(), int(MEMORY_SHARE * machine.available_bytes()) // of_largest))
 
 

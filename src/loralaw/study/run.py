@@ -17,7 +17,7 @@ from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
 from loralaw.study.executors import check_executor, make_executor
 from loralaw.study.pack_job import Workload
-from loralaw.study.plan import plan_cells, plan_jobs
+from loralaw.study.plan import check_memory, plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
 from loralaw.study.time_left import TimeLeft
 from loralaw.study.trackers import Trackers
@@ -79,6 +79,7 @@ def _train(
     n_workers: int | None,
 ) -> None:
     needs = Needs(checked)
+    check_memory(pending, needs)
     planned = plan_jobs(pending, checked, needs, 1 if executor_name == "inline" else n_workers)
     trackers = Trackers(checked.spec.trackers)
     time_left = TimeLeft(checked, needs, (job.cells for job in planned.jobs), planned.n_workers)
