@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from loralaw.spec import Cell, points
 from loralaw.study.check import CheckedStudy
-from loralaw.training import is_packed, machine, n_params_trainable, n_steps_of
+from loralaw.training import TrainingPath, machine, n_params_trainable, n_steps_of, path_of
 
 BEST_STEP_TOKENS = 4000
 """Packing gains up to 2,000 to 8,000 tokens a step (measured); beyond it only memory grows."""
@@ -37,17 +37,17 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
 def plan_packs(cells: Sequence[Cell], checked: CheckedStudy) -> list[list[Cell]]:
     """Group cells of one base model into packs of nearly equal size.
 
-    Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells of
-    a method that trains alone are packs of one. Base models come in the order of the study. How cells are grouped does
+    Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells
+    that train alone are packs of one. Base models come in the order of the study. How cells are grouped does
     not change their results.
     """
-    groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[str, TrainingPath], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.base_model, is_packed(cell.method)].append(cell)
+        groups[cell.base_model, path_of(cell, checked.models[cell.base_model].skeleton.config)].append(cell)
     packs = []
-    for (base_model, together), group in groups.items():
+    for (base_model, path), group in groups.items():
         group.sort(key=n_steps_of)
-        n_packs = -(-len(group) // (_pack_size(group, checked, base_model) if together else 1))
+        n_packs = -(-len(group) // (_pack_size(group, checked, base_model) if path == "packed" else 1))
         packs += [group[len(group) * i // n_packs : len(group) * (i + 1) // n_packs] for i in range(n_packs)]
     return packs
 
