@@ -1,5 +1,6 @@
 """From a study to cells and packs: what trains alone is alone."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,11 @@ def test_packs_hold_cells_of_similar_length_and_are_nearly_equal(tiny_model: Pat
     packs = plan_packs(plan_cells(checked), checked, Needs(checked))
     assert [len(pack) for pack in packs] == [2, 3, 2, 3]
     assert [cell.n_train_examples for pack in packs for cell in pack] == [8, 8, 16, 16, 24, 24, 32, 32, 40, 40]
+
+
+def test_the_engine_trainer_trains_every_cell_alone(checked: CheckedStudy) -> None:
+    training = checked.spec.training.model_copy(update={"engine": "trainer"})
+    alone = dataclasses.replace(checked, spec=checked.spec.model_copy(update={"training": training}))
+    cells = plan_cells(alone)
+    assert all(len(pack) == 1 for pack in plan_packs(cells, alone))
+    assert not {cell.key for cell in cells} & {cell.key for cell in plan_cells(checked)}

@@ -43,6 +43,7 @@ TRAINING = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "dtype": "float32",
+    "engine": "auto",
 }
 # The Trainer collects garbage before every training; without what was imported that takes no time.
 gc.freeze()

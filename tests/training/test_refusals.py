@@ -55,7 +55,7 @@ def encoder_decoder() -> PreTrainedModel:
 
 def quantised() -> PreTrainedModel:
     model = llama()
-    model.is_quantized = True
+    model.config.quantization_config = {"load_in_4bit": True}
     return model
 
 

@@ -22,7 +22,7 @@ class AnyMethod(Settings):
 
     @property
     def is_packed(self) -> bool:
-        """Whether many cells train in one pass, or each alone with the Trainer."""
+        """Whether many cells can train in one pass, or each only alone with the Trainer."""
         return False
 
     def n_adapter_rows(self, n_train_examples: int) -> int:

@@ -63,6 +63,9 @@ class TrainingSpec(Settings):
     """The gradient of a cell is clipped to this norm."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the frozen base: auto is bfloat16 where the processor computes in it, else float32."""
+    engine: Literal["auto", "trainer"] = "auto"
+    """trainer: every cell alone with transformers' Trainer, to compare methods in time and memory; auto: many cells in
+    one pass, where method and base model allow it."""
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 from loralaw.spec import Cell
 from loralaw.study.check import CheckedStudy
 from loralaw.tasks import sample
-from loralaw.training import has_row_scale, is_packed, machine, n_params_trainable, n_steps_of
+from loralaw.training import has_row_scale, machine, n_params_trainable, n_steps_of, path_of
 from loralaw.training.flops import ModelShapes, TrainingShape, evaluate_flops, n_tokens_processed, train_flops
 from loralaw.training.targets import targeted_layers
 
@@ -65,7 +65,7 @@ class Needs:
         n_trainable = n_params_trainable(model.skeleton, cell.method, cell.rank)
         n_rows, length = self._n_rows_measured, training.length
         return CellNeeds(
-            path="packed" if is_packed(cell.method) else "trainer",
+            path=path_of(cell, model.skeleton.config),
             n_steps=training.n_steps,
             n_tokens=n_tokens_processed(cell.method, training),
             train_flops=train_flops(shapes, cell.method, n_trainable, training),
@@ -81,8 +81,9 @@ class Needs:
         of_pass = machine.cell_bytes(
             config, n_tokens, cell.rank or 0, n_trainable, dtype, has_row_scale=has_row_scale(cell)
         )
-        of_logits = 0 if is_packed(cell.method) else _LOGIT_BYTES * n_tokens * config.get_text_config().vocab_size
-        return of_pass + of_logits
+        if path_of(cell, config) == "packed":
+            return of_pass
+        return of_pass + _LOGIT_BYTES * n_tokens * int(config.get_text_config().vocab_size)
 
     def _small_files(self, cell: Cell, n_steps: int) -> int:
         """All but the weights, about."""

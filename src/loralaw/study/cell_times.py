@@ -3,9 +3,12 @@
 from functools import cache
 from typing import NamedTuple
 
+import polars as pl
+
 from loralaw.laws import Basis, CostModel, CostSetting
 from loralaw.study.cell_needs import CellNeeds
 from loralaw.study.check import CheckedStudy
+from loralaw.training import machine
 from loralaw.training.product_speed import product_flops_per_second
 
 UTILISATION = {"packed": 0.5, "trainer": 0.2}
@@ -23,6 +26,11 @@ class CellTime(NamedTuple):
     """Typical; None where it is not known."""
     basis: str
     """What it rests on, in words."""
+
+
+def of_this_machine(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a study's table whose times were taken on a device like this one."""
+    return table.filter(pl.col("device") == machine.device_name())
 
 
 class CellTimes:

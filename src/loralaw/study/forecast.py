@@ -2,17 +2,17 @@
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from loralaw.laws import CostModel, cost_model, fit_costs
+from loralaw.laws import fit_costs
 from loralaw.spec import Cell, StudySpec
-from loralaw.store import COLUMNS, RESULTS, Study, open_study
+from loralaw.store import COLUMNS, RESULTS, open_study
 from loralaw.study.cell_needs import CellNeeds, Needs
-from loralaw.study.cell_times import CellTimes
+from loralaw.study.cell_times import CellTimes, of_this_machine
 from loralaw.study.cell_titles import with_dtype
 from loralaw.study.check import check, check_file
 from loralaw.study.plan import plan_cells, plan_jobs
@@ -98,7 +98,8 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
     done = open_study(folder) if (folder / "study.json").exists() else None
     checked = replace(checked, spec=with_dtype(checked.spec, done.settings["training"]["dtype"] if done else None))
     cells = {cell.key: cell for cell in plan_cells(checked)}
-    ended, costs = _look(done, cells)
+    ended = {} if done is None else {k: s for k, s in done.statuses().items() if s in RESULTS}
+    costs = fit_costs(pl.DataFrame(schema=COLUMNS) if done is None else of_this_machine(done.table()))
     left, needs = [cell for key, cell in cells.items() if key not in ended], Needs(checked)
     plan = plan_jobs(left, checked, needs, jobs)
     return Forecast(
@@ -106,26 +107,12 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
         folder=folder,
         dtype=checked.spec.training.dtype,
         n_cells=len(cells),
-        n_ended=len(ended),
+        n_ended=len(cells.keys() & ended.keys()),
         groups=groups_of([job.cells for job in plan.jobs], needs, CellTimes(checked, costs, plan.n_workers)),
         n_workers=plan.n_workers,
         memory_free_bytes=machine.available_bytes(),
         disk_free_bytes=shutil.disk_usage(_existing(folder)).free,
     )
-
-
-def _look(study: Study | None, keys: Iterable[str]) -> tuple[set[str], CostModel]:
-    """Which cells have a result, and what those cost that ran on a device like this one; one record at a time."""
-    ended, rows, here = set[str](), [], machine.device_name()
-    for key in keys:
-        record = study.record(key) if study else None
-        if record is None or record["status"] not in RESULTS:
-            continue
-        ended.add(key)
-        if record["status"] == "finished" and record["provenance"].get("device") == here:
-            known = {**record["cell"], **record["counts"], **record["cost"]}
-            rows.append({name: known.get(name) for name in cost_model.COLUMNS})
-    return ended, fit_costs(pl.DataFrame(rows, schema={name: COLUMNS[name] for name in cost_model.COLUMNS}))
 
 
 def groups_of(packs: Sequence[Sequence[Cell]], needs: Needs, times: CellTimes) -> list[GroupForecast]:

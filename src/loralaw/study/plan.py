@@ -63,8 +63,8 @@ def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_work
 def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int = 1) -> list[list[Cell]]:
     """Group cells of one base model into packs of nearly equal size.
 
-    Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells of
-    a method that trains alone are packs of one. Base models come in the order of the study. How cells are grouped does
+    Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells
+    that train alone are packs of one. Base models come in the order of the study. How cells are grouped does
     not change their results.
     """
     groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)

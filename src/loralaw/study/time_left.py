@@ -8,7 +8,7 @@ import polars as pl
 from loralaw.laws import fit_costs
 from loralaw.spec import Cell
 from loralaw.study.cell_needs import CellNeeds, Needs
-from loralaw.study.cell_times import CellTimes
+from loralaw.study.cell_times import CellTimes, of_this_machine
 from loralaw.study.check import CheckedStudy
 
 Kind = tuple[str, CellNeeds, int]
@@ -38,7 +38,7 @@ class TimeLeft:
     def learn(self, table: pl.DataFrame) -> None:
         """Take the costs of what has ended so far."""
         if (table["status"] == "finished").any():
-            self._times = CellTimes(self._checked, fit_costs(table), self._n_workers)
+            self._times = CellTimes(self._checked, fit_costs(of_this_machine(table)), self._n_workers)
 
     def seconds(self, under_way: Iterable[tuple[tuple[Cell, ...], float]]) -> float | None:
         """Of all that is left; None before anything has ended.

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from loralaw.errors import InputError, ModelError, StorageError
+from loralaw.models import is_quantised
 from loralaw.training.targets import targeted_layers
 from loralaw.tuners import ROW_SCALE, AlphaLoraConfig, AlphaLoraModel
 from loralaw.tuners.row_scale import active_row_scale
@@ -103,14 +104,15 @@ def set_layout(config: LoraConfig, model: PreTrainedModel) -> None:
     """Tell PEFT how the weights of the targeted layers lie: it warns unless it is told, and then does the same.
 
     Raises:
-        ModelError: the targeted layers do not exist or are not linear.
+        ModelError: the targeted layers do not exist or are not linear; or they are of an unknown kind, where the model
+            does not say that it is quantised.
     """
     layers = {name: model.get_submodule(name) for name in targeted_layers(model, config.target_modules or "")}
     for name, layer in layers.items():
-        if type(layer) not in (torch.nn.Linear, Conv1D):
+        if type(layer) not in (torch.nn.Linear, Conv1D) and not is_quantised(model.config):
             raise ModelError(
-                f"{name} is a {type(layer).__name__}: packed training multiplies with the weights "
-                "itself and knows torch.nn.Linear and Conv1D only; load the model unquantised and unchanged"
+                f"{name} is a {type(layer).__name__}: training here knows torch.nn.Linear and Conv1D, and other linear "
+                "layers only in a model whose configuration says that it is quantised; load the model unchanged"
             )
     config.fan_in_fan_out = all(isinstance(layer, Conv1D) for layer in layers.values())
 

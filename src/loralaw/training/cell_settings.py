@@ -1,17 +1,27 @@
 """What a cell's settings mean for training: which way it is trained, for how many steps, with which adapter."""
 
-from typing import Any
+from typing import Literal
 
 from peft import LoraConfig
+from transformers import PretrainedConfig
 
+from loralaw.models import is_quantised
 from loralaw.spec import AlphaLoraMethod, Cell, TrainingSpec, method_spec
 from loralaw.tuners import AlphaLoraConfig
 from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
+TrainingPath = Literal["packed", "trainer"]
+"""How a cell is trained: with others in one pass (`train_pack`), or alone with the Trainer (`train_solo`)."""
 
-def is_packed(method: dict[str, Any]) -> bool:
-    """Whether cells of this method train many at a time (`train_pack`), or one after the other (`train_solo`)."""
-    return method_spec(method).is_packed
+
+def path_of(cell: Cell, config: PretrainedConfig) -> TrainingPath:
+    """How a cell is trained on a base model with this configuration.
+
+    A pack multiplies with the frozen weights itself, so they may not be quantised; and not every method can share them.
+    """
+    if cell.training["engine"] == "trainer" or is_quantised(config) or not method_spec(cell.method).is_packed:
+        return "trainer"
+    return "packed"
 
 
 def has_row_scale(cell: Cell) -> bool:

@@ -9,7 +9,7 @@ from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED
 from loralaw.training import machine
-from loralaw.training.cell_settings import is_packed, n_steps_of, row_scale_counts_of
+from loralaw.training.cell_settings import TrainingPath, n_steps_of, row_scale_counts_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.flops import ModelShapes, TrainingShape, evaluate_flops, n_tokens_processed, train_flops
 from loralaw.training.record import cell_record
@@ -36,6 +36,7 @@ class Ledger:
         task: its token rows.
         cells: those that train together.
         n_params_trainable: of each cell, by key.
+        path: how they are trained.
         n_micro_batches: parts that a batch goes through in.
     """
 
@@ -45,9 +46,10 @@ class Ledger:
         task: EncodedTask,
         cells: Sequence[Cell],
         n_params_trainable: Mapping[str, int],
+        path: TrainingPath,
         n_micro_batches: int,
     ) -> None:
-        self._n_micro_batches = n_micro_batches
+        self._path, self._n_micro_batches = path, n_micro_batches
         self._cells = {cell.key: cell for cell in cells}
         self._losses = {cell.key: deque[float](maxlen=LOG_EVERY) for cell in cells}
         self._seconds = dict.fromkeys(self._cells, 0.0)
@@ -111,8 +113,6 @@ class Ledger:
             "evaluate_seconds": evaluate_seconds,
             "evaluate_flops": None if evaluate_seconds is None else of_evaluation,
             "peak_memory_bytes": machine.peak_memory_bytes(),
-            "path": "packed" if is_packed(cell.method) else "trainer",
-            "n_cells_together": len(self._cells),
         }
 
     def _record(self, key: str, status: str, **parts: Any) -> dict[str, Any]:
@@ -120,6 +120,7 @@ class Ledger:
             self._cells[key],
             status,
             pack=list(self._cells),
+            path=self._path,
             n_micro_batches=self._n_micro_batches,
             counts=self._counts[key],
             **parts,

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, ModelError
+from loralaw.models import is_quantised
 from loralaw.training.frozen_base import FrozenBase
 from loralaw.training.head_loss import Head
 from loralaw.training.packed_linear import PackedLinear, PackPass, PassSlot
@@ -25,6 +26,11 @@ class PackedBase:
     """
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+        if is_quantised(getattr(model, "config", None)):
+            raise ModelError(
+                "the model is quantised: packed training multiplies with the weights itself; load it unquantised, or "
+                "train each cell alone (train_solo)"
+            )
         self.model, self.dtype, self.device = model, dtype, model.device
         self._frozen = FrozenBase(model, dtype)
         self._slot = PassSlot()

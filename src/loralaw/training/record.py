@@ -17,6 +17,7 @@ def cell_record(
     status: str,
     *,
     pack: Sequence[str],
+    path: str | None = None,
     n_micro_batches: int = 1,
     reason: str | None = None,
     metrics: dict[str, float | None] | None = None,
@@ -32,6 +33,7 @@ def cell_record(
         cell: what was run.
         status: finished, diverged, error or out-of-memory.
         pack: keys of the cells that trained together.
+        path: "packed" or "trainer"; None where no training began.
         n_micro_batches: parts that a batch went through in; the record has the key only where there were several.
         reason: why it did not finish.
         metrics: by the names of the table; a metric that is not there is absent, never 0.
@@ -60,6 +62,7 @@ def cell_record(
             "device": machine.device_name(),
             "n_threads": torch.get_num_threads(),
             "pack": list(pack),
+            "path": path,
             **({} if n_micro_batches == 1 else {"n_micro_batches": n_micro_batches}),
         },
         **({} if row_scale is None else {"row_scale": row_scale}),

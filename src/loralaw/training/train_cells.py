@@ -6,7 +6,7 @@ from typing import Any
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.training.cell_settings import is_packed
+from loralaw.training.cell_settings import path_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import PackEvents
 from loralaw.training.train_pack import train_pack
@@ -23,7 +23,7 @@ def train_cells(
 ) -> Iterator[dict[str, Any]]:
     """Train cells of one base model, and measure each.
 
-    Cells whose method `is_packed` train together, the others one after the other.
+    Those whose `path_of` is "packed" train together, the others one after the other.
 
     Args:
         base: the base model; it is left as it was.
@@ -44,8 +44,9 @@ def train_cells(
         ModelError: the base model is one that cannot be trained here.
         StorageError: the disk refused; cells whose records were given out are safe.
     """
-    if packed := [cell for cell in cells if is_packed(cell.method)]:
+    paths = {cell.key: path_of(cell, base.model.config) for cell in cells}
+    if packed := [cell for cell in cells if paths[cell.key] == "packed"]:
         yield from train_pack(base, task, packed, folder_of, events, n_micro_batches)
     for cell in cells:
-        if not is_packed(cell.method):
+        if paths[cell.key] == "trainer":
             yield train_solo(base, task, cell, folder_of(cell.key), events, n_micro_batches)

@@ -47,7 +47,7 @@ def train_pack(
     Args:
         base: the frozen base.
         task: its token rows.
-        cells: one or more, of methods that `is_packed`.
+        cells: one or more, whose `path_of` is "packed".
         folder_of: the folder of a key; `adapter` below it is written before the record is given out.
         events: what to call while training.
         n_micro_batches: see `train_cells`.
@@ -70,7 +70,7 @@ def train_pack(
         n_micro_batches=n_micro_batches,
     ) as pack:
         n_params = {key: pack.n_params_trainable(key) for key in pack.keys}
-        ledger = Ledger(base, task, cells, n_params, n_micro_batches)
+        ledger = Ledger(base, task, cells, n_params, "packed", n_micro_batches)
         yield from _Training(pack, task, cells, ledger, folder_of, events).records()
 
 

@@ -1,4 +1,4 @@
-"""One cell in, its adapter or model and its measurements out: for methods that cannot share a forward pass."""
+"""One cell in, its adapter or model and its measurements out: for what cannot share a forward pass."""
 
 import math
 import tempfile
@@ -54,7 +54,7 @@ def train_solo(
     machine.reset_peak_memory()
     with random_state_kept(base.model.device):
         solo = SoloModel(base.model, cell)
-        ledger = Ledger(base, task, [cell], {cell.key: solo.n_params_trainable}, n_micro_batches)
+        ledger = Ledger(base, task, [cell], {cell.key: solo.n_params_trainable}, "trainer", n_micro_batches)
         watch = _train(solo, task, cell, ledger, events, n_micro_batches)
         if watch.reason:
             return ledger.diverged(cell.key, watch.reason)
