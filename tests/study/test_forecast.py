@@ -46,7 +46,7 @@ def bytes_of(study: Study) -> int:
 
 def test_it_says_what_then_comes(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     study, out = spec(tiny_model, text_file), tmp_path / "out"
-    told = forecast(study, out)
+    told = forecast(study, out, jobs=1)
     assert not out.exists()
     assert (told.n_cells, told.n_ended, told.dtype) == (6, 0, "float32")
     packed, alone = groups(told)["packed"], groups(told)["trainer"]
@@ -59,21 +59,21 @@ def test_it_says_what_then_comes(tiny_model: Path, text_file: Path, tmp_path: Pa
         assert "rough" in group.basis
         assert "GFLOP/s" in group.basis
 
-    done = loralaw.run(study, out)
+    done = loralaw.run(study, out, executor="inline")
     table = done.table()
     assert sum(group.n_tokens for group in told.groups) == table["n_tokens_processed"].sum()
     assert sum(g.flops for g in told.groups) == table["train_flops"].sum() + table["evaluate_flops"].sum()
     assert told.disk_bytes == pytest.approx(bytes_of(done), rel=0.2)
-    again = forecast(study, out)
+    again = forecast(study, out, jobs=1)
     assert (again.n_ended, again.groups, again.seconds, again.memory_bytes, again.disk_bytes) == (6, [], 0, 0, 0)
 
 
 def test_what_has_ended_tells_how_long_the_rest_takes(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     """Three times the seeds: three times the time of the same cells, whatever this machine's products do."""
     one, out = spec(tiny_model, text_file), tmp_path / "out"
-    took = loralaw.run(one, out).table()
+    took = loralaw.run(one, out, executor="inline").table()
     more = spec(tiny_model, text_file, seeds=[0, 1, 2, 3, 4, 5, 6, 7])
-    told = forecast(more, out)
+    told = forecast(more, out, jobs=1)
     assert (told.n_cells, told.n_ended) == (24, 6)
     for path, group in groups(told).items():
         mine = took.filter(took["path"] == path)
@@ -84,22 +84,22 @@ def test_what_has_ended_tells_how_long_the_rest_takes(tiny_model: Path, text_fil
 
 
 def test_records_of_another_machine_tell_no_time(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
-    done = loralaw.run(spec(tiny_model, text_file, methods=["lora"]), tmp_path)
+    done = loralaw.run(spec(tiny_model, text_file, methods=["lora"]), tmp_path, executor="inline")
     for record in done.records():
         record["provenance"]["device"] = "another"
         write_json(done.cell_folder(record["key"]) / "record.json", record)
-    told = forecast(spec(tiny_model, text_file, methods=["lora"], seeds=[0, 1, 2]), tmp_path)
+    told = forecast(spec(tiny_model, text_file, methods=["lora"], seeds=[0, 1, 2]), tmp_path, jobs=1)
     assert told.n_ended == 4
     assert "rough" in told.groups[0].basis
 
 
 def test_failed_cells_are_counted_again(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
     study = spec(tiny_model, text_file, methods=["lora"])
-    done = loralaw.run(study, tmp_path)
+    done = loralaw.run(study, tmp_path, executor="inline")
     failed, diverged = done.records()[:2]
     write_json(done.cell_folder(failed["key"]) / "record.json", {**failed, "status": "out-of-memory"})
     write_json(done.cell_folder(diverged["key"]) / "record.json", {**diverged, "status": "diverged"})
-    told = forecast(study, tmp_path)
+    told = forecast(study, tmp_path, jobs=1)
     assert (told.n_cells, told.n_ended, told.groups[0].n_cells) == (4, 3, 1)
     assert told.groups[0].basis.startswith("from 2 cells")
 
@@ -108,7 +108,7 @@ def test_memory_of_a_pack_grows_with_its_cells(
     tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def largest(**changes: Any) -> Any:
-        (group,) = forecast(spec(tiny_model, text_file, methods=["lora"], **changes), tmp_path / "none").groups
+        (group,) = forecast(spec(tiny_model, text_file, methods=["lora"], **changes), tmp_path / "none", jobs=1).groups
         return group
 
     together, alone = largest(), largest(packing=False)
@@ -132,9 +132,10 @@ def test_the_work_is_for_kinds_of_cells(tiny_model: Path, text_file: Path, monke
     monkeypatch.setattr(cell_needs, "n_params_trainable", lambda *of: asked.append(of) or real(*of))
     cells = plan_cells(checked)
     many = [replace(cell, seed=seed) for seed in range(250) for cell in cells]
-    packs = plan_packs(many, checked, cell_needs.Needs(checked))
+    needs = cell_needs.Needs(checked)
+    packs = plan_packs(many, checked, needs)
     started = time.process_time()
-    told = groups_of(packs, cell_needs.Needs(checked), CellTimes(checked, CostModel({}), 1))
+    told = groups_of(packs, needs, CellTimes(checked, CostModel({}), 1))
     assert sum(group.n_cells for group in told) == len(many) == 2000
     assert len(asked) == len(cells) == 8
     assert time.process_time() - started < 1.0

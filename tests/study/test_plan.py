@@ -75,5 +75,5 @@ def test_the_engine_trainer_trains_every_cell_alone(checked: CheckedStudy) -> No
     training = checked.spec.training.model_copy(update={"engine": "trainer"})
     alone = dataclasses.replace(checked, spec=checked.spec.model_copy(update={"training": training}))
     cells = plan_cells(alone)
-    assert all(len(pack) == 1 for pack in plan_packs(cells, alone))
+    assert all(len(pack) == 1 for pack in plan_packs(cells, alone, Needs(alone)))
     assert not {cell.key for cell in cells} & {cell.key for cell in plan_cells(checked)}
