@@ -74,6 +74,15 @@ def test_known_coefficients_come_back(path: str) -> None:
     assert f"{noisy.relative_error:.0%}" in noisy.message
 
 
+def test_equal_cells_that_took_unequal_times_are_part_of_the_error() -> None:
+    """As packs on a machine that others use: the half of the cells take four times as long as the other."""
+    table, times = simulated(), pl.col("train_seconds")
+    both = pl.concat([table.with_columns(times / 2), table.with_columns(times * 2)])
+    told = fit_costs(both).predict(setting())
+    assert told.train_seconds == pytest.approx(1.25 * truth(setting())[0], rel=0.2)
+    assert told.relative_error == pytest.approx(np.log(2), rel=0.1)
+
+
 def test_each_base_model_has_its_own_speed() -> None:
     costs = fit_costs(simulated(equal_models=False))
     for name, factor in FACTORS.items():

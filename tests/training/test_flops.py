@@ -104,11 +104,11 @@ def test_records_count_what_was_trained(tmp_path: Any) -> None:
     assert cost["n_tokens_processed"] == 12 * 3 * 14
     n_rows = len(task.test.ids) + len(task.probe.ids) + len(task.choices.ids)
     assert cost["evaluate_flops"] == evaluate_flops(shapes, good.method, n, n_rows, 14)
-    assert (cost["path"], cost["n_cells_together"]) == ("packed", 1)
+    assert records[good.key]["provenance"]["path"] == "packed"
     diverged = records[bad.key]
     assert diverged["status"] == "diverged"
     n_steps = int(diverged["reason"].partition(" at step ")[2].partition(";")[0])
     assert 1 <= n_steps < 12
     assert diverged["cost"]["n_tokens_processed"] == n_steps * 3 * 14
     assert diverged["cost"]["evaluate_flops"] is None
-    assert diverged["cost"]["path"] == "trainer"
+    assert diverged["provenance"]["path"] == "trainer"

@@ -10,7 +10,7 @@ alone with the Trainer); f is a base model's own factor, 1 for one that has no r
 Memory is not fitted: a record's peak is that of the whole process, and `loralaw.training.machine` has an estimate.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 import numpy as np
@@ -61,8 +61,8 @@ class Prediction:
     train_seconds: float
     evaluate_seconds: float
     relative_error: float | None
-    """Typical: the root mean square of the logarithm of predicted over measured, of settings or base models left out
-    of the fit. None where too few have ended to leave one out."""
+    """Typical, of one cell: the root mean square of the logarithm of predicted over measured, of settings or base
+    models left out of the fit. None where too few have ended to leave one out."""
     message: str
 
     @property
@@ -79,12 +79,13 @@ class _Observed:
     """n_steps / K, or 1 / K."""
     flops: Floats
     seconds: Floats
+    log_seconds: Floats
+    """Mean of the logarithm, and in `log_variance` its variance between equal cells."""
+    log_variance: Floats
     count: Floats
 
     def where(self, keep: NDArray[np.bool_]) -> "_Observed":
-        return _Observed(
-            self.base_model[keep], self.units[keep], self.flops[keep], self.seconds[keep], self.count[keep]
-        )
+        return _Observed(*(getattr(self, field.name)[keep] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,15 @@ def _observed(rows: pl.DataFrame, units: pl.Expr, what: str) -> _Observed:
     """Mean seconds of each distinct (base model, units, flops)."""
     named = rows.select("base_model", units.alias("units"), pl.col(f"{what}_flops").alias("flops"), f"{what}_seconds")
     by = ["base_model", "units", "flops"]
-    means = named.group_by(by).agg(pl.col(f"{what}_seconds").mean().alias("seconds"), pl.len().alias("n")).sort(by)
-    numbers = [means[name].cast(pl.Float64).to_numpy() for name in ("units", "flops", "seconds", "n")]
+    seconds, logarithm = pl.col(f"{what}_seconds"), pl.col(f"{what}_seconds").log()
+    means = named.group_by(by).agg(
+        seconds.mean().alias("seconds"),
+        logarithm.mean().alias("log_seconds"),
+        logarithm.var(ddof=0).alias("log_variance"),
+        pl.len().alias("count"),
+    )
+    means = means.sort(by)
+    numbers = [means[field.name].cast(pl.Float64).to_numpy() for field in fields(_Observed)[1:]]
     return _Observed(means["base_model"].cast(pl.String).to_numpy().astype(str), *numbers)
 
 
@@ -206,19 +214,19 @@ def _fit(observed: _Observed) -> _Rate:
 
 
 def _error(observed: _Observed, fold: NDArray[np.int64], of_known: bool) -> float | None:
-    """Root mean square of log(predicted / measured) over what was left out, a fold at a time."""
-    errors: list[float] = []
+    """Root mean square of log(predicted / measured) over the cells that were left out, a fold at a time."""
+    squares, counts = list[float](), list[float]()
     for number in np.unique(fold):
         inside, outside = observed.where(fold != number), observed.where(fold == number)
         if not len(inside.seconds):
             continue
         rate = _fit(inside)
-        for name, units, flops, seconds in zip(
-            outside.base_model, outside.units, outside.flops, outside.seconds, strict=True
-        ):
-            if (str(name) in rate.factors) == of_known:
-                errors.append(np.log(rate.seconds(str(name), units, flops) / seconds))
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else None
+        for i, name in enumerate(outside.base_model.tolist()):
+            if (name in rate.factors) == of_known:
+                predicted = np.log(rate.seconds(name, outside.units[i], outside.flops[i]))
+                squares.append((predicted - outside.log_seconds[i]) ** 2 + outside.log_variance[i])
+                counts.append(outside.count[i])
+    return float(np.sqrt(np.average(squares, weights=counts))) if squares else None
 
 
 def _sentence(basis: Basis, n_records: int, error: float | None) -> str:
