@@ -26,7 +26,7 @@ from loralaw.training import machine
 SCRIPT = """
 import json, sys, loralaw
 from loralaw.spec import parse_study
-loralaw.run(parse_study(json.loads(sys.argv[1]), "s"), sys.argv[2], executor=sys.argv[3], jobs=1)
+loralaw.run(parse_study(json.loads(sys.argv[1]), "s"), sys.argv[2], executor=sys.argv[3], jobs=int(sys.argv[4]))
 """
 
 
@@ -73,7 +73,10 @@ def results(study: Study) -> pl.DataFrame:
 
 
 def other_run(spec: StudySpec, folder: Path, executor: str = "inline") -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(spec.settings()), str(folder), executor])
+    # As many workers as cores, so that each has one thread, as this process has: threads decide the last bits.
+    n_workers = "1" if executor == "inline" else str(machine.n_cores())
+    arguments = [json.dumps(spec.settings()), str(folder), executor, n_workers]
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], stderr=subprocess.DEVNULL)
 
 
 def wait_until(is_so: Callable[[], Any]) -> None:
@@ -212,7 +215,7 @@ def test_a_disk_that_is_full_stops_the_run_and_the_next_one_goes_on(spec: StudyS
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here")
     try:
-        with pytest.raises(StorageError, match="What was finished before is safe|Every finished cell is safe"):
+        with pytest.raises(StorageError, match=r"What was finished before is safe|Every finished cell is safe"):
             run(spec, disk / "study")
         before = records(disk / "study")
         subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)

@@ -49,7 +49,7 @@ class Driver:
         trackers: Trackers,
     ) -> None:
         self._study, self._lease, self._progress, self._trackers = study, lease, progress, trackers
-        self._waiting, self._running = deque(jobs), list[PackJob]()
+        self._waiting, self._running, self._begun = deque(jobs), list[PackJob](), set[str]()
         self._elsewhere: list[PackJob] = []
         self._tally = Tally(study, (cell for job in jobs for cell in job.cells), self._tell)
         self._time_left = time_left
@@ -87,6 +87,7 @@ class Driver:
         while self._waiting and executor.n_free:
             job = self._claimed(self._waiting.popleft())
             if job.cells:
+                self._begun |= {cell.key for cell in job.cells}
                 executor.submit(job)
                 self._running.append(job)
                 self._progress.pack_began(self._pack_state(job))
@@ -150,7 +151,8 @@ class Driver:
         """A cell has ended."""
         self._time_left.note_ended(cell.key)
         self._progress.cell_ended(title_of(cell), record["status"], record["reason"])
-        self._trackers.cell_ended(record, self._study.cell(cell.key).events())
+        if cell.key in self._begun:  # another run of the study tells its own
+            self._trackers.cell_ended(record, self._study.cell(cell.key).events())
 
     def _learn(self) -> None:
         """What the cells that have ended say of the law, and of the time that the others need."""
