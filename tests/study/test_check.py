@@ -10,6 +10,7 @@ import torch
 from loralaw.errors import SpecError
 from loralaw.spec import parse_study
 from loralaw.study import check, plan_cells, plan_packs
+from loralaw.study.cell_needs import Needs
 from loralaw.study.check import check_file, check_settings
 from loralaw.training import machine
 
@@ -180,4 +181,4 @@ def test_a_quantised_model_trains_adapters_alone(
         check(parse_study(settings, "s"))
     assert {problem.where for problem in caught.value.problems} == {f"methods[{names.index(name)}]" for name in refused}
     checked = check(parse_study(settings | {"methods": ["lora", "alpha-lora"]}, "s"))
-    assert [len(pack) for pack in plan_packs(plan_cells(checked), checked)] == [1] * 4
+    assert [len(pack) for pack in plan_packs(plan_cells(checked), checked, Needs(checked))] == [1] * 4

@@ -18,8 +18,9 @@ from test_train_solo import assert_near, train_plainly
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from loralaw.errors import InputError, ModelError
-from loralaw.models import BaseModel, find_model, is_quantised, load_base_model
+from loralaw.models import BaseModel, find_model, is_quantised, load_base_model, skeleton
 from loralaw.training import Pack, path_of, train_cells
+from loralaw.training.quantised import quantised_bytes
 
 pytest.importorskip("bitsandbytes", reason="quantises layers on a processor")
 torch.set_num_threads(1)
@@ -100,6 +101,14 @@ def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:
         list(train_cells(base, encoded(base, one), [one], cell_folder(tmp_path), SILENT))
     with pytest.raises(ModelError, match="quantised: packed training"):
         Pack(base.model, [pack_cell("a")], pad_to=8)
+
+
+def test_the_memory_of_the_weights_is_told_before_they_are_loaded(folder: Path) -> None:
+    loaded = load(folder)
+    of_weights = sum(p.numel() * p.element_size() for p in loaded.parameters())
+    states = [getattr(p, "quant_state", None) for p in loaded.parameters()]
+    of_weights += sum(s.absmax.numel() * s.absmax.element_size() for s in states if s is not None)
+    assert quantised_bytes(skeleton(find_model(str(folder)))) == pytest.approx(of_weights, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from loralaw.models import is_quantised
 from loralaw.spec import Cell
 from loralaw.study.check import CheckedStudy
 from loralaw.tasks import sample
 from loralaw.training import has_row_scale, machine, n_params_trainable, n_steps_of, path_of
 from loralaw.training.flops import ModelShapes, TrainingShape, evaluate_flops, n_tokens_processed, train_flops
+from loralaw.training.quantised import quantised_bytes
 from loralaw.training.targets import targeted_layers
 
 _RECORD_BYTES, _BYTES_OF_LAYER, _BYTES_OF_LOG_LINE, _STEPS_OF_LOG_LINE = 4_500, 500, 50, 10
@@ -51,9 +53,11 @@ class Needs:
         return self._known[kind]
 
     def base_bytes(self, base_model: str) -> int:
-        """Memory of the frozen base: float32, and in bfloat16 the weights of its products once more."""
-        dtype, n_params = self._checked.spec.training.dtype, self._checked.models[base_model].n_params
-        return (6 if dtype == "bfloat16" else 4) * n_params
+        """Memory of the frozen base: float32, and in bfloat16 the weights of its products once more; or quantised."""
+        model = self._checked.models[base_model]
+        if is_quantised(model.skeleton.config):
+            return quantised_bytes(model.skeleton)
+        return (6 if self._checked.spec.training.dtype == "bfloat16" else 4) * model.n_params
 
     def pack_bytes(self, pack: Sequence[Cell]) -> int:
         """Estimated peak memory of cells of one base model that train together, with its weights."""
