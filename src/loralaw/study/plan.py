@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from loralaw.errors import InputError
 from loralaw.spec import Cell, points
@@ -41,6 +42,14 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
     ]
 
 
+class Hardware(Protocol):
+    """What packs train on: this machine (the module `machine`), or a cluster."""
+
+    def n_gpus(self) -> int: ...
+    def n_cores(self) -> int: ...
+    def available_bytes(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """The packs of the cells that are to be trained, and how many of them at a time."""
@@ -51,20 +60,24 @@ class Plan:
     """Of one worker's products."""
 
 
-def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int | None = None) -> Plan:
-    """Packs for so many workers, or for as many as suit this machine.
+def plan_jobs(
+    cells: Sequence[Cell], checked: CheckedStudy, n_workers: int | None = None, hardware: Hardware = machine
+) -> Plan:
+    """Packs for so many workers, or for as many as suit the hardware.
 
     Raises:
         InputError: too little memory for a single cell.
     """
-    check_memory(cells, checked)
-    n_workers = n_workers or _suitable_workers(cells, checked)
-    packs = plan_packs(cells, checked, n_workers)
+    check_memory(cells, checked, hardware)
+    n_workers = n_workers or _suitable_workers(cells, checked, hardware)
+    packs = plan_packs(cells, checked, n_workers, hardware)
     jobs = [PackJob(tuple(pack), n_bytes=pack_bytes(pack, checked)) for pack in packs]
-    return Plan(jobs, n_workers, max(1, machine.n_cores() // n_workers))
+    return Plan(jobs, n_workers, max(1, hardware.n_cores() // n_workers))
 
 
-def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1) -> list[list[Cell]]:
+def plan_packs(
+    cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1, hardware: Hardware = machine
+) -> list[list[Cell]]:
     """Group cells of one base model and one number of steps into packs of nearly equal size.
 
     Cells of a method that trains alone are packs of one. Base models come in the order of the study. How cells are
@@ -73,7 +86,7 @@ def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, n_workers: int = 1)
     groups: dict[tuple[str, int, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.base_model, n_steps_of(cell), is_packed(cell.method)].append(cell)
-    room = int(MEMORY_SHARE * machine.available_bytes()) // n_workers
+    room = int(MEMORY_SHARE * hardware.available_bytes()) // n_workers
     packs = []
     for (_, _, together), group in groups.items():
         size = _pack_size(group, checked, room) if together else 1
@@ -94,13 +107,13 @@ def weights_bytes(cell: Cell, checked: CheckedStudy) -> int:
     return (6 if cell.training["dtype"] == "bfloat16" else 4) * checked.models[cell.base_model].n_params
 
 
-def check_memory(cells: Sequence[Cell], checked: CheckedStudy) -> None:
+def check_memory(cells: Sequence[Cell], checked: CheckedStudy, hardware: Hardware = machine) -> None:
     """Refuse a study of which not even one cell fits, a row at a time.
 
     Raises:
         InputError: with how much is needed and how much is free.
     """
-    free = machine.available_bytes()
+    free = hardware.available_bytes()
     largest = {cell.base_model: cell for cell in sorted(cells, key=_rank)}
     for name, cell in largest.items():
         of_weights = weights_bytes(cell, checked)
@@ -112,13 +125,13 @@ def check_memory(cells: Sequence[Cell], checked: CheckedStudy) -> None:
             )
 
 
-def _suitable_workers(cells: Sequence[Cell], checked: CheckedStudy) -> int:
+def _suitable_workers(cells: Sequence[Cell], checked: CheckedStudy, hardware: Hardware) -> int:
     """One a GPU; without one, one a core, as far as memory allows: two workers with a thread each do more than one with
     two (measured)."""
-    if machine.n_gpus():
-        return machine.n_gpus()
+    if n_gpus := hardware.n_gpus():
+        return n_gpus
     of_largest = max((pack_bytes([cell], checked) for cell in cells), default=1)
-    return max(1, min(machine.n_cores(), int(MEMORY_SHARE * machine.available_bytes()) // of_largest))
+    return max(1, min(hardware.n_cores(), int(MEMORY_SHARE * hardware.available_bytes()) // of_largest))
 
 
 def _pack_size(group: Sequence[Cell], checked: CheckedStudy, room: int) -> int:

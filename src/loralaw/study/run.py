@@ -14,7 +14,7 @@ from loralaw.spec import Cell, StudySpec
 from loralaw.store import RunLease, Study, open_study, write_study
 from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
-from loralaw.study.executors import check_executor, make_executor
+from loralaw.study.executors import check_executor, hardware_of, make_executor
 from loralaw.study.pack_job import Workload
 from loralaw.study.plan import plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
@@ -28,6 +28,7 @@ def run(
     *,
     executor: str = "local",
     jobs: int | None = None,
+    ray_address: str | None = None,
 ) -> Study:
     """Train every cell of a study that has no result yet.
 
@@ -38,8 +39,9 @@ def run(
         study: a study file, or its settings.
         out: the study folder, `studies/<name>` if not given.
         progress: whom to tell; nobody if not given.
-        executor: where packs are trained: `local` in worker processes, `inline` in this one.
-        jobs: packs at a time; what suits the machine if not given.
+        executor: where packs are trained: `local` in worker processes, `inline` in this one, `ray` on a Ray cluster.
+        jobs: packs at a time; what suits the machine or the cluster if not given.
+        ray_address: of the cluster, as in `RayCluster`.
 
     Returns:
         The study, with all its cells ended. Cells that failed have a record that says why, and are tried again by the
@@ -47,11 +49,11 @@ def run(
 
     Raises:
         SpecError: the study has problems; all of them at once.
-        InputError: an executor that does not exist, or too little memory for a single cell.
+        InputError: an executor that does not exist or does not answer, or too little memory for a single cell.
         StudyFolderError: the folder is another study's or another version's.
         StorageError: the disk refused; finished cells are safe.
     """
-    check_executor(executor, jobs)
+    check_executor(executor, jobs, ray_address)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
     source = "STUDY.yaml" if isinstance(study, StudySpec) else str(study)
     folder = Path(out) if out is not None else Path("studies") / checked.spec.name
@@ -63,7 +65,7 @@ def run(
         for key in cells.keys() & opened.mend():
             progress.say(f"{title_of(cells[key])}: its record was damaged; it is trained anew")
         if pending := [cells[key] for key in opened.pending_keys()]:
-            _train(opened, checked, pending, lease, progress, executor, jobs)
+            _train(opened, checked, pending, lease, progress, executor, jobs, ray_address)
         return opened
 
 
@@ -75,23 +77,26 @@ def _train(
     progress: RunProgress,
     executor_name: str,
     n_workers: int | None,
+    ray_address: str | None,
 ) -> None:
-    planned = plan_jobs(pending, checked, 1 if executor_name == "inline" else n_workers)
-    driver = Driver(study, planned.jobs, partial(cell_work, checked=checked), lease, progress)
-    executor = make_executor(executor_name, _workload(study, checked), planned, driver.look)
-    try:
-        driver.train(executor)
-    finally:
-        executor.close()
-        progress.close()
+    with hardware_of(executor_name, ray_address) as hardware:
+        planned = plan_jobs(pending, checked, 1 if executor_name == "inline" else n_workers, hardware)
+        driver = Driver(study, planned.jobs, partial(cell_work, checked=checked), lease, progress)
+        executor = make_executor(executor_name, _workload(study, checked, lease), planned, driver.look, hardware)
+        try:
+            driver.train(executor)
+        finally:
+            executor.close()
+            progress.close()
 
 
-def _workload(study: Study, checked: CheckedStudy) -> Workload:
+def _workload(study: Study, checked: CheckedStudy, lease: RunLease) -> Workload:
     return Workload(
         cells_folder=study.path.absolute() / "cells",
         sources={name: model.source for name, model in checked.models.items()},
         data=checked.data,
         n_train_max=max(checked.spec.sizes),
+        lease_path=lease.path.absolute(),
     )
 
 
