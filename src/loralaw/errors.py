@@ -37,6 +37,10 @@ class StorageError(LoralawError, OSError):
     """The disk refused a write (full, read-only). What was finished before is intact."""
 
 
+class ClusterError(LoralawError):
+    """A Ray cluster that cannot go on: it is gone, or its nodes are not set up. What was finished before is intact."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a study: `where` is a path into the file such as `ranks[0]`."""

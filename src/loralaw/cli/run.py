@@ -12,11 +12,23 @@ def run(
         Path | None, typer.Option(help="The study folder; studies/<name> if not given.", show_default=False)
     ] = None,
     executor: Annotated[
-        str, typer.Option(help="Where cells train: local (worker processes), or inline (this process, for debugging).")
+        str,
+        typer.Option(
+            help="Where cells train: local (worker processes), ray (a Ray cluster), or inline (this process, for "
+            "debugging)."
+        ),
     ] = "local",
     jobs: Annotated[
         int | None,
         typer.Option(help="Packs of cells at a time; what suits the machine if not given.", show_default=False),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --executor ray: ray://HOST:10001, HOST:6379 or auto; RAY_ADDRESS if not given, else a new "
+            "cluster of this machine alone.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Train every cell that has no result yet, write the report, and print the laws.
@@ -32,7 +44,7 @@ def run(
         from loralaw.study import run as run_study
         from loralaw.study import watch
 
-        finished = run_study(study, out, watch(screen), executor=executor, jobs=jobs)
+        finished = run_study(study, out, watch(screen), executor=executor, jobs=jobs, ray_address=ray_address)
     except KeyboardInterrupt:
         screen.print("\ninterrupted: every finished cell is saved; the same command goes on from there")
         raise typer.Exit(130) from None

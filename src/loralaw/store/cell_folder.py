@@ -7,7 +7,7 @@ from typing import Any
 
 from loralaw._version import __version__
 from loralaw.spec import Cell
-from loralaw.store.atomic import sync_files, write_json, write_text
+from loralaw.store.atomic import storage_error, sync_files, write_json, write_text
 from loralaw.store.events import append_event, read_events
 
 FORMAT = 1
@@ -56,6 +56,21 @@ class CellFolder:
             StudyFolderError: a line before the last is torn.
         """
         return read_events(self.path / "events.jsonl")
+
+    def write_part(self, name: str, offset: int, content: bytes) -> None:
+        """Write a part of a file that was made on another machine; the parts of a file come in order.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        path = self.path / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("r+b" if offset else "wb") as file:
+                file.seek(offset)
+                file.write(content)
+        except OSError as error:
+            raise storage_error(path, error) from error
 
     def finish(self, record: dict[str, Any], traceback: str | None = None) -> None:
         """Make what was trained safe on the disk, then write the record with time and version: the result for good.

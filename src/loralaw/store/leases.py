@@ -93,6 +93,11 @@ class RunLease:
         for ending in (".json", ".taken", ".lock"):
             self._path.with_suffix(ending).unlink(missing_ok=True)
 
+    @property
+    def path(self) -> Path:
+        """Where the lease is; nothing is there once another run has taken its cells."""
+        return self._path
+
     def claim(self, keys: Collection[str]) -> list[str]:
         """Take those of the cells that no other live run has, and give back which.
 

@@ -24,6 +24,8 @@ class Workload:
     data: TaskData
     n_train_max: int
     """The largest training set of the study, of which smaller ones are parts."""
+    lease_path: Path
+    """Of the run: a file that is there as long as its cells are its own."""
 
 
 @dataclass(frozen=True)

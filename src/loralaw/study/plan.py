@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from loralaw.errors import InputError
 from loralaw.spec import Cell, points
@@ -42,6 +43,14 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
     ]
 
 
+class Hardware(Protocol):
+    """What packs train on: this machine (the module `machine`), or a cluster."""
+
+    def n_gpus(self) -> int: ...
+    def n_cores(self) -> int: ...
+    def available_bytes(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class Plan:
     """The packs of the cells that are to be trained, and how many of them at a time."""
@@ -52,15 +61,23 @@ class Plan:
     """Of one worker's products."""
 
 
-def plan_jobs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int | None = None) -> Plan:
-    """Packs for so many workers, or for as many as suit this machine."""
-    n_workers = n_workers or _suitable_workers(cells, needs)
-    packs = plan_packs(cells, checked, needs, n_workers)
+def plan_jobs(
+    cells: Sequence[Cell],
+    checked: CheckedStudy,
+    needs: Needs,
+    n_workers: int | None = None,
+    hardware: Hardware = machine,
+) -> Plan:
+    """Packs for so many workers, or for as many as suit the hardware."""
+    n_workers = n_workers or _suitable_workers(cells, needs, hardware)
+    packs = plan_packs(cells, checked, needs, n_workers, hardware)
     jobs = [PackJob(tuple(pack), n_bytes=needs.pack_bytes(pack)) for pack in packs]
-    return Plan(jobs, n_workers, max(1, machine.n_cores() // n_workers))
+    return Plan(jobs, n_workers, max(1, hardware.n_cores() // n_workers))
 
 
-def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int = 1) -> list[list[Cell]]:
+def plan_packs(
+    cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int = 1, hardware: Hardware = machine
+) -> list[list[Cell]]:
     """Group cells of one base model into packs of nearly equal size.
 
     Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells
@@ -70,7 +87,7 @@ def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_wor
     groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.base_model, checked.spec.packing and needs.of(cell).path == "packed"].append(cell)
-    room = int(MEMORY_SHARE * machine.available_bytes()) // n_workers
+    room = int(MEMORY_SHARE * hardware.available_bytes()) // n_workers
     packs = []
     for (base_model, together), group in groups.items():
         group.sort(key=n_steps_of)
@@ -82,13 +99,13 @@ def plan_packs(cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_wor
     return packs
 
 
-def check_memory(cells: Iterable[Cell], needs: Needs) -> None:
+def check_memory(cells: Iterable[Cell], needs: Needs, hardware: Hardware = machine) -> None:
     """Refuse a study of which not even one cell fits, a row at a time.
 
     Raises:
         InputError: with how much is needed and how much is free.
     """
-    free = machine.available_bytes()
+    free = hardware.available_bytes()
     for cell in cells:
         of_weights = needs.base_bytes(cell.base_model)
         needed = of_weights + needs.of(cell).least_memory_bytes
@@ -100,13 +117,13 @@ def check_memory(cells: Iterable[Cell], needs: Needs) -> None:
             )
 
 
-def _suitable_workers(cells: Iterable[Cell], needs: Needs) -> int:
+def _suitable_workers(cells: Iterable[Cell], needs: Needs, hardware: Hardware) -> int:
     """One a GPU; without one, one a core, as far as memory allows: two workers with a thread each do more than one with
     two (measured)."""
-    if machine.n_gpus():
-        return machine.n_gpus()
+    if n_gpus := hardware.n_gpus():
+        return n_gpus
     of_largest = max((needs.pack_bytes([cell]) for cell in cells), default=1)
-    return max(1, min(machine.n_cores(), int(MEMORY_SHARE * machine.available_bytes()) // of_largest))
+    return max(1, min(hardware.n_cores(), int(MEMORY_SHARE * hardware.available_bytes()) // of_largest))
 
 
 def _pack_size(group: Sequence[Cell], needs: Needs, room: int) -> int:

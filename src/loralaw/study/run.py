@@ -15,7 +15,7 @@ from loralaw.study.cell_needs import Needs
 from loralaw.study.cell_titles import title_of, with_dtype
 from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
-from loralaw.study.executors import check_executor, make_executor
+from loralaw.study.executors import ExecutorChoice
 from loralaw.study.pack_job import Workload
 from loralaw.study.plan import check_memory, plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
@@ -30,6 +30,7 @@ def run(
     *,
     executor: str = "local",
     jobs: int | None = None,
+    ray_address: str | None = None,
 ) -> Study:
     """Train every cell of a study that has no result yet.
 
@@ -40,8 +41,9 @@ def run(
         study: a study file, or its settings.
         out: the study folder, `studies/<name>` if not given.
         progress: whom to tell; nobody if not given.
-        executor: where packs are trained: `local` in worker processes, `inline` in this one.
-        jobs: packs at a time; what suits the machine if not given.
+        executor: where packs are trained: `local` in worker processes, `inline` in this one, `ray` on a Ray cluster.
+        jobs: packs at a time; what suits the machine or the cluster if not given.
+        ray_address: of the cluster, as in `RayCluster`.
 
     Returns:
         The study, with all its cells ended. Cells that failed have a record that says why, and are tried again by the
@@ -49,11 +51,11 @@ def run(
 
     Raises:
         SpecError: the study has problems; all of them at once.
-        InputError: an executor that does not exist, or too little memory for a single cell.
+        InputError: an executor that does not exist or does not answer, or too little memory for a single cell.
         StudyFolderError: the folder is another study's or another version's.
         StorageError: the disk refused; finished cells are safe.
     """
-    check_executor(executor, jobs)
+    choice = ExecutorChoice(executor, jobs, ray_address)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
     source = "STUDY.yaml" if isinstance(study, StudySpec) else str(study)
     folder = Path(out) if out is not None else Path("studies") / checked.spec.name
@@ -65,7 +67,7 @@ def run(
         for key in cells.keys() & opened.mend():
             progress.say(f"{title_of(cells[key])}: its record was damaged; it is trained anew")
         if pending := [cells[key] for key in opened.pending_keys()]:
-            _train(opened, checked, pending, lease, progress, executor, jobs)
+            _train(opened, checked, pending, lease, progress, choice)
         return opened
 
 
@@ -75,30 +77,30 @@ def _train(
     pending: Sequence[Cell],
     lease: RunLease,
     progress: RunProgress,
-    executor_name: str,
-    n_workers: int | None,
+    choice: ExecutorChoice,
 ) -> None:
-    needs = Needs(checked)
-    check_memory(pending, needs)
-    planned = plan_jobs(pending, checked, needs, 1 if executor_name == "inline" else n_workers)
-    trackers = Trackers(checked.spec.trackers)
-    time_left = TimeLeft(checked, needs, (job.cells for job in planned.jobs), planned.n_workers)
-    driver = Driver(study, planned.jobs, time_left, lease, progress, trackers)
-    executor = make_executor(executor_name, _workload(study, checked), planned, driver.look)
-    try:
-        driver.train(executor)
-    finally:
-        executor.close()
-        progress.close()
-        trackers.close()
+    needs, trackers = Needs(checked), Trackers(checked.spec.trackers)
+    with choice.hardware() as hardware:
+        check_memory(pending, needs, hardware)
+        plan = plan_jobs(pending, checked, needs, choice.n_workers, hardware)
+        time_left = TimeLeft(checked, needs, (job.cells for job in plan.jobs), plan.n_workers)
+        driver = Driver(study, plan.jobs, time_left, lease, progress, trackers)
+        executor = choice.executor(_workload(study, checked, lease), plan, hardware, driver.look)
+        try:
+            driver.train(executor)
+        finally:
+            executor.close()
+            progress.close()
+            trackers.close()
 
 
-def _workload(study: Study, checked: CheckedStudy) -> Workload:
+def _workload(study: Study, checked: CheckedStudy, lease: RunLease) -> Workload:
     return Workload(
         cells_folder=study.path.absolute() / "cells",
         sources={name: model.source for name, model in checked.models.items()},
         data=checked.data,
         n_train_max=max(checked.spec.sizes),
+        lease_path=lease.path.absolute(),
     )
 
 
