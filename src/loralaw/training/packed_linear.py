@@ -173,7 +173,7 @@ class _PackedProduct(torch.autograd.Function):
             h = torch.bmm(x_cells if mask is None else x_cells * mask, a).mul_(bucket.scaling)
             if factors.row_scale is not None:
                 z = y_cells.clone() if current.row_scale_learns(bucket) else None
-                y_cells.mul_(factors.row_scale.values)
+                _rescale(y_cells, factors.row_scale.values)
             if current.probe is not None:
                 current.probe(name, bucket, y_cells, torch.bmm(h, b))
             y_cells.baddbmm_(h, b)
@@ -198,7 +198,7 @@ class _PackedProduct(torch.autograd.Function):
                 factors.a.gradients.add_(torch.bmm((x_cells if mask is None else x_cells * mask).mT, grad_h))
                 factors.b.gradients.add_(torch.bmm(h.mT, g_cells))
             if z is not None:
-                factors.row_scale.gradients.add_((g_cells.float() * z).sum(1, keepdim=True))
+                _add_row_scale_gradients(factors.row_scale.gradients, g_cells, z)
             if grad_x is not None:
                 grad_cells = grad_x[tokens].view(n_cells, -1, n_in)
                 if mask is None:
@@ -215,5 +215,29 @@ def _frozen_gradient(gradient: Tensor, parts: Sequence[tuple[Bucket, LayerFactor
         return gradient
     of_frozen = gradient.clone()
     for row_scale, tokens in scaled:
-        of_frozen[tokens].view(len(row_scale), -1, gradient.shape[1]).mul_(row_scale)
+        _rescale(of_frozen[tokens].view(len(row_scale), -1, gradient.shape[1]), row_scale)
     return of_frozen
+
+
+def _rescale(values: Tensor, row_scale: Tensor) -> None:
+    """values (K, tokens, out) times row_scale (K, 1, out), in place; the product is in float32.
+
+    On a processor cell by cell: one product of the two types takes 1.5 to 10 times as long.
+    """
+    if values.is_cuda:
+        values.mul_(row_scale)
+        return
+    for own, factor in zip(values, row_scale, strict=True):
+        own.copy_(own.float().mul_(factor))
+
+
+def _add_row_scale_gradients(gradients: Tensor, g: Tensor, z: Tensor) -> None:
+    """Add Σ over tokens of g ⊙ z, both (K, tokens, out), to gradients (K, 1, out); in float32.
+
+    On a processor cell by cell: the sum over the middle dimension of all takes 5 times as long.
+    """
+    if g.is_cuda:
+        gradients.add_((g.float() * z).sum(1, keepdim=True))
+        return
+    for own, g_cell, z_cell in zip(gradients, g, z, strict=True):
+        own.add_((g_cell.float() * z_cell.float()).sum(0))
