@@ -21,7 +21,7 @@ import psutil
 from polars.testing import assert_frame_equal
 from provenance import provenance, table
 
-from loralaw.store import open_study
+from loralaw.store import COSTS_OF_A_RUN, open_study
 
 RESULTS = Path(__file__).parent / "results" / "kill_study.md"
 STUDY = """
@@ -35,7 +35,6 @@ seeds: [0, 1]
 training: {steps: 60, batch_size: 4, max_length: 32, dtype: float32}
 evaluation: {test_examples: 32, choice_questions: 8, probe_examples: 8}
 """
-COSTS = ["train_seconds", "evaluate_seconds", "peak_memory_bytes"]
 
 
 def main() -> None:
@@ -88,7 +87,7 @@ class Harness:
             if process.poll() is not None and process.returncode != 0:
                 process = self._start(folder)
         self._check(folder, seen)
-        whole, killed = (open_study(path).table().drop(COSTS) for path in (self._work / "whole", folder))
+        whole, killed = (open_study(path).table().drop(COSTS_OF_A_RUN) for path in (self._work / "whole", folder))
         assert_frame_equal(whole, killed, check_exact=True)
         self._n_studies += 1
 

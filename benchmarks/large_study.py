@@ -21,6 +21,7 @@ from provenance import provenance, table
 from loralaw.spec import parse_study
 from loralaw.store import open_study, write_study
 from loralaw.study import check, plan_cells
+from loralaw.study.cell_needs import Needs
 from loralaw.study.plan import plan_jobs
 
 RESULTS = Path(__file__).parent / "results" / "large_study.md"
@@ -83,7 +84,7 @@ def measure(n_seeds: int) -> tuple[int, list[tuple[str, float, float]], float]:
     cells = plan_cells(checked)
     stages = Stages(len(cells))
     cells = stages.run("plan: cells and keys", lambda: plan_cells(checked))
-    stages.run("plan: packs", lambda: plan_jobs(cells, checked, 2))
+    stages.run("plan: packs", lambda: plan_jobs(cells, checked, Needs(checked), 2))
     opened = stages.run(
         "write study.json", lambda: write_study(folder, spec.settings(), [c.key for c in cells], {"command": ""})
     )

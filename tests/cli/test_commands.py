@@ -47,6 +47,18 @@ def test_status(done: Path) -> None:
     assert result.stdout.startswith("s: 12 cells: 12 finished, 0 left")
 
 
+def test_plan(done: Path, tmp_path: Path) -> None:
+    home = done.parent.parent
+    ended = loralaw("plan", "s.yaml", cwd=home)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("s · 12 cells, 12 of them with a result · 0 to train · ")
+    new = loralaw("plan", "s.yaml", "--out", tmp_path / "new", cwd=home)
+    assert new.stdout.startswith("s · 12 cells · 12 to train · ")
+    for part in ("packed together", "rough, within a factor of", "tokens", "memory", "disk", "free in"):
+        assert part in new.stdout
+    assert not (tmp_path / "new").exists()
+
+
 def test_table_in_every_form(done: Path, tmp_path: Path) -> None:
     printed = loralaw("table", done, cwd=tmp_path)
     assert pl.read_csv(printed.stdout.encode()).shape[0] == 12
@@ -95,6 +107,7 @@ def test_new_writes_a_study_that_is_valid(tmp_path: Path) -> None:
     ("words", "part"),
     [
         (["run", "none.yaml"], "no such file"),
+        (["plan", "none.yaml"], "no such file"),
         (["status", "."], "not a study folder"),
         (["table", "nowhere"], "not a study folder"),
         (["fit", "nowhere"], "not a study folder"),

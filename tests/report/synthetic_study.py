@@ -80,7 +80,9 @@ def _without_adapter(record: dict[str, Any]) -> dict[str, Any]:
     absent = {**record["absent_metrics"], **dict.fromkeys(measures, "there is no adapter")}
     counts = {**record["counts"], "n_params_trainable": record["counts"]["n_params_total"]}
     cell = {**record["cell"], "method": {"name": "full", "learning_rate": 5e-4}, "rank": None}
-    return {**record, "cell": cell, "layers": [], "metrics": metrics, "absent_metrics": absent, "counts": counts}
+    provenance = {**record["provenance"], "path": "trainer"}
+    changed = {"cell": cell, "layers": [], "metrics": metrics, "absent_metrics": absent, "counts": counts}
+    return {**record, **changed, "provenance": provenance}
 
 
 def _with_rank(
@@ -147,5 +149,6 @@ def _with_rank(
             "platform": "Linux x86_64",
             "finished_at": "2026-01-02T03:04:05+00:00",
             "pack": [key],
+            "path": "packed",
         },
     }

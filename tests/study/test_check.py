@@ -5,11 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from loralaw.errors import SpecError
 from loralaw.spec import parse_study
-from loralaw.study import check
+from loralaw.study import check, plan_cells, plan_packs
+from loralaw.study.cell_needs import Needs
 from loralaw.study.check import check_file, check_settings
+from loralaw.training import machine
 
 
 def messages(**settings: object) -> dict[str, str]:
@@ -159,3 +162,23 @@ def test_settings_that_are_in_no_file_are_checked_as_those_of_a_file(tiny_model:
         check_settings({**settings, "training": {"max_length": 16}}, "here")
     assert {problem.where for problem in caught.value.problems} == {"sizes[0]", "ranks[0]"}
     assert str(caught.value).startswith("here: 2 problems")
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(4, {"full"}), (8, {"dora", "full"})])
+def test_a_quantised_model_trains_adapters_alone(
+    bits: int, refused: set[str], tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "device", lambda: torch.device("cpu"))
+    folder = tmp_path / "quantised"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", f"load_in_{bits}bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    names = ["lora", "dora", "alpha-lora", "full"]
+    settings = {"base_models": [str(folder)], "task": str(text_file), "methods": names, "ranks": [2], "sizes": [20]}
+    settings["training"] = {"max_length": 16}
+    with pytest.raises(SpecError) as caught:
+        check(parse_study(settings, "s"))
+    assert {problem.where for problem in caught.value.problems} == {f"methods[{names.index(name)}]" for name in refused}
+    checked = check(parse_study(settings | {"methods": ["lora", "alpha-lora"]}, "s"))
+    assert [len(pack) for pack in plan_packs(plan_cells(checked), checked, Needs(checked))] == [1] * 4

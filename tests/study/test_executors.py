@@ -20,11 +20,14 @@ from loralaw.report import RunState
 from loralaw.spec import Cell, StudySpec, parse_study
 from loralaw.store import RunLease, Study, write_study
 from loralaw.study import RunProgress, check, plan_cells
+from loralaw.study.cell_needs import Needs
 from loralaw.study.driver import Driver
 from loralaw.study.executor import Executor
-from loralaw.study.executors import check_executor, hardware_of, make_executor
+from loralaw.study.executors import ExecutorChoice
 from loralaw.study.pack_job import PackJob, Workload
 from loralaw.study.plan import Plan
+from loralaw.study.time_left import TimeLeft
+from loralaw.study.trackers import Trackers
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (loralaw[ray])")
@@ -220,14 +223,14 @@ def test_a_full_disk_ends_the_run(executor_name: str, tiny_model: Path, rows: Pa
 
 def test_executors_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r'accepted: local, ray, inline. Did you mean "local"'):
-        check_executor("locla", None)
+        ExecutorChoice("locla", None)
     with pytest.raises(InputError, match="at least 1"):
-        check_executor("local", 0)
+        ExecutorChoice("local", 0)
     with pytest.raises(InputError, match="for the executor ray"):
-        check_executor("local", None, "ray://somewhere:10001")
+        ExecutorChoice("local", None, "ray://somewhere:10001")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'loralaw\[ray\]'"):
-        check_executor("ray", None)
+        ExecutorChoice("ray", None)
 
 
 @needs_ray
@@ -238,7 +241,10 @@ def test_an_address_where_no_ray_answers(scheme: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"{scheme}127.0.0.1:{silent.getsockname()[1]}"
-        with pytest.raises(InputError, match="no Ray cluster answers at"), hardware_of("ray", address):
+        with (
+            pytest.raises(InputError, match="no Ray cluster answers at"),
+            ExecutorChoice("ray", ray_address=address).hardware(),
+        ):
             pass
 
 
@@ -262,7 +268,7 @@ def test_a_node_must_have_this_loralaw_and_the_same_model(tiny_model: Path) -> N
 def test_what_a_pack_asks_of_the_cluster(ray_cluster: None) -> None:
     import ray
 
-    with hardware_of("ray", None) as cluster:
+    with ExecutorChoice("ray").hardware() as cluster:
         memory = int(ray.cluster_resources()["memory"])
         assert (cluster.n_gpus(), cluster.n_cores(), cluster.available_bytes()) == (0, 2, memory)
         assert cluster.resources_of(10**6, 1) == {"num_cpus": 1, "memory": 10**6}
@@ -276,9 +282,11 @@ def test_what_a_pack_asks_of_the_cluster(ray_cluster: None) -> None:
 def run_jobs(executor_name: str, checked: Any, jobs: list[PackJob], folder: Path) -> Study:
     """A run of these packs, whatever a plan would say."""
     cells: list[Cell] = [cell for job in jobs for cell in job.cells]
-    with RunLease(folder) as lease, hardware_of(executor_name, None) as hardware:
+    choice = ExecutorChoice(executor_name)
+    with RunLease(folder) as lease, choice.hardware() as hardware:
         done = write_study(folder, checked.spec.settings(), [cell.key for cell in cells], {})
-        driver = Driver(done, jobs, lambda cell: 1.0, lease, RunProgress())
+        time_left = TimeLeft(checked, Needs(checked), [job.cells for job in jobs], 1)
+        driver = Driver(done, jobs, time_left, lease, RunProgress(), Trackers([]))
         workload = Workload(
             folder / "cells",
             {name: model.source for name, model in checked.models.items()},
@@ -286,7 +294,7 @@ def run_jobs(executor_name: str, checked: Any, jobs: list[PackJob], folder: Path
             max(checked.spec.sizes),
             lease.path,
         )
-        executor: Executor = make_executor(executor_name, workload, Plan(jobs, 1, 1), driver.look, hardware)
+        executor: Executor = choice.executor(workload, Plan(jobs, 1, 1), hardware, driver.look)
         try:
             driver.train(executor)
         finally:

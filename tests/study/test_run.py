@@ -18,10 +18,8 @@ import loralaw
 from loralaw.errors import StorageError
 from loralaw.report import PackState
 from loralaw.spec import StudySpec, parse_study
-from loralaw.store import CellFolder, Study, open_study
+from loralaw.store import COSTS_OF_A_RUN, CellFolder, Study, open_study
 from loralaw.study import RunProgress, pack_job
-
-COSTS = ["train_seconds", "evaluate_seconds", "peak_memory_bytes"]
 
 
 def study(model: Path, text_file: Path, **changes: Any) -> StudySpec:
@@ -44,7 +42,7 @@ def run(spec: StudySpec, out: Path, progress: RunProgress | None = None) -> Stud
 
 
 def results(done: Study) -> pl.DataFrame:
-    return done.table().drop(COSTS).sort("key")
+    return done.table().drop(COSTS_OF_A_RUN).sort("key")
 
 
 class Recorder(RunProgress):
@@ -101,7 +99,7 @@ def test_methods_that_train_alone_go_on_where_they_stopped(tiny_model: Path, tex
         run(spec, tmp_path / "stopped", Recorder(interrupt_at=4))
     counted = Recorder()
     resumed = run(spec, tmp_path / "stopped", counted)
-    assert counted.n_trained == 3 * 2 * 2 + 2 - (4 + 3)  # a pack of all four of lora, and three of dora's
+    assert counted.n_trained == 3 * 2 * 2 + 2 - (8 + 3)  # a pack of all of lora and alpha-lora, and three of dora's
     assert_frame_equal(results(whole), results(resumed), check_exact=True)
     table = whole.table()
     assert table["status"].to_list() == ["finished"] * (3 * 2 * 2 + 2)

@@ -1,6 +1,7 @@
 """The reference: tiny random models, one adapter at a time, by PEFT and a plain torch loop."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from transformers import (
 )
 
 from loralaw.training import Pack, PackCell
+from loralaw.tuners import AlphaLoraConfig
+from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
 VOCABULARY, LENGTH = 60, 12
 State = dict[str, Tensor]
@@ -51,7 +54,8 @@ def gpt2() -> PreTrainedModel:
 
 
 def cell(key: str, rank: int = 4, seed: int = 0, lora: dict[str, Any] | None = None, **settings: Any) -> PackCell:
-    peft_config = LoraConfig(
+    """With a `row_scale` (a `RowScaleProtocol`) a cell of α-LoRA."""
+    peft_config = (AlphaLoraConfig if "row_scale" in settings else LoraConfig)(
         **{"r": rank, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **(lora or {})}
     )
     defaults = {
@@ -66,9 +70,9 @@ def cell(key: str, rank: int = 4, seed: int = 0, lora: dict[str, Any] | None = N
     return PackCell(key=key, peft_config=peft_config, seed=seed, **{**defaults, **settings})
 
 
-def stream(of: PackCell) -> Stream:
+def stream(of: PackCell, first_seed: int = 1000) -> Stream:
     """The cell's own batches: ragged lengths, unscored prompts, a pattern that can be learnt."""
-    draw = torch.Generator().manual_seed(1000 + of.seed)
+    draw = torch.Generator().manual_seed(first_seed + of.seed)
     batches = []
     for _ in range(of.n_steps):
         length = int(torch.randint(LENGTH // 2, LENGTH + 1, (), generator=draw))
@@ -78,6 +82,14 @@ def stream(of: PackCell) -> Stream:
         labels[:, : int(torch.randint(0, 4, (), generator=draw))] = -100
         batches.append((ids, labels))
     return batches
+
+
+def row_scale_turns(of: PackCell) -> dict[int, tuple[Tensor, Tensor]]:
+    """α's batches by the step of the adapter, from 0, that they follow: 0, T, 2T, ...; none where it has no steps."""
+    if of.row_scale is None or of.row_scale.name == "joint":
+        return {}
+    assert of.row_scale.every is not None
+    return {step: batch for step, batch in enumerate(stream(of, 2000)) if step % of.row_scale.every == 0}
 
 
 def train_plain(
@@ -92,21 +104,35 @@ def train_plain(
     for name, module in peft_model.named_modules():
         if "lora_dropout" in name:
             module.train()
-    parameters = [parameter for parameter in peft_model.parameters() if parameter.requires_grad]
+    trained = {name: parameter for name, parameter in peft_model.named_parameters() if parameter.requires_grad}
+    row_scales = [parameter for name, parameter in trained.items() if "row_scale" in name]
+    parameters = [parameter for name, parameter in trained.items() if "row_scale" not in name]
     optimizer = torch.optim.AdamW(parameters, lr=of.learning_rate, weight_decay=of.weight_decay)
+    if of.row_scale is not None:
+        betas = (0.9, 0.99 if of.row_scale.name == "authors" else 0.999)
+        of_row_scale = torch.optim.AdamW(row_scales, lr=of.row_scale.learning_rate, betas=betas, weight_decay=0.0)
+    is_joint, turns = of.row_scale is not None and of.row_scale.name == "joint", row_scale_turns(of)
     scheduler = get_scheduler(of.schedule, optimizer, of.warmup_steps, of.n_steps)
     torch.manual_seed(of.seed)  # the dropout stream
     losses = []
-    for ids, labels in batches:
+
+    def make_gradients(ids: Tensor, labels: Tensor) -> float:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = peft_model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
+        peft_model.zero_grad()
         loss.backward()
+        return float(loss.detach())
+
+    for step, (ids, labels) in enumerate(batches):
+        losses.append(make_gradients(ids, labels))
         if of.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, of.max_grad_norm)
+            nn.utils.clip_grad_norm_([*parameters, *row_scales] if is_joint else parameters, of.max_grad_norm)
         optimizer.step()
         scheduler.step()
-        losses.append(loss.item())
+        if step in turns:
+            make_gradients(*turns[step])
+        if step in turns or is_joint:
+            of_row_scale.step()
     return losses, get_peft_model_state_dict(peft_model), peft_model.eval()
 
 
@@ -115,29 +141,55 @@ def train_packed(
     folder: Path,
     build: Callable[[], PreTrainedModel] = llama,
     dtype: torch.dtype = torch.float32,
+    n_micro_batches: int = 1,
 ) -> dict[str, list[float]]:
     """Train all cells, each for its own number of steps; adapters go to folder/key. Returns the losses."""
-    batches = {one.key: stream(one) for one in cells}
     losses: dict[str, list[float]] = {one.key: [] for one in cells}
-    with Pack(build(), cells, dtype=dtype, pad_to=LENGTH) as pack:
-        while pack.keys:
-            for key, loss in pack.step({key: batches[key][len(losses[key])] for key in pack.keys}).items():
+    with Pack(build(), cells, dtype=dtype, pad_to=LENGTH, n_micro_batches=n_micro_batches) as pack:
+        for step in itertools.count():
+            for key, loss in take_step(pack, cells, step).items():
                 losses[key].append(loss)
-            finished = [key for key in pack.keys if len(losses[key]) == len(batches[key])]
+            finished = [one.key for one in cells if one.n_steps == step + 1]
             for key in finished:
                 pack.save_adapter(key, folder / key)
             if finished:
                 pack.keep([key for key in pack.keys if key not in finished])
+            if not pack.keys:
+                return losses
+    raise AssertionError
+
+
+def take_step(pack: Pack, cells: list[PackCell], step: int) -> dict[str, float]:
+    """Step number `step`, from 0, of the cells that are still there; then of α where it is time."""
+    there = [one for one in cells if one.key in pack.keys]
+    losses = pack.step({one.key: stream(one)[step] for one in there})
+    if batches := {one.key: row_scale_turns(one)[step] for one in there if step in row_scale_turns(one)}:
+        pack.row_scale_step(batches)
     return losses
 
 
 def trained_pack(cells: list[PackCell], n_steps: int, build: Callable[[], PreTrainedModel] = llama) -> Pack:
     """A pack after a few steps, still loaded."""
     pack = Pack(build(), cells, pad_to=LENGTH)
-    batches = {one.key: stream(one) for one in cells}
     for step in range(n_steps):
-        pack.step({key: batches[key][step] for key in pack.keys})
+        take_step(pack, cells, step)
     return pack
+
+
+def row_scale_cells(n_steps: int = 16) -> list[PackCell]:
+    """α-LoRA by every protocol."""
+    dropout, qv = {"lora_dropout": 0.2}, {"target_modules": ["q_proj", "v_proj"]}
+    held_out, joint, authors = (
+        RowScaleProtocol(name, 2e-2, every) for name, every in (("held-out", 3), ("joint", None), ("authors", 2))
+    )
+    often = RowScaleProtocol("held-out", 1e-2, 1)
+    return [
+        cell("held-out", 4, seed=10, n_steps=n_steps, row_scale=held_out, weight_decay=0.1),
+        cell("joint", 24, seed=11, n_steps=n_steps, row_scale=joint, max_grad_norm=0.05),
+        cell("authors", 4, seed=12, n_steps=n_steps, row_scale=authors, lora=dropout, max_grad_norm=None),
+        cell("often", 2, seed=13, n_steps=n_steps - 1, row_scale=often, lora=qv),
+        cell("joint-dropout", 4, seed=14, n_steps=n_steps, row_scale=joint, lora=dropout, weight_decay=0.1),
+    ]
 
 
 def mixed_cells(n_steps: int = 16) -> list[PackCell]:
@@ -152,4 +204,5 @@ def mixed_cells(n_steps: int = 16) -> list[PackCell]:
         cell("leaves", 4, seed=7, n_steps=n_steps // 2),
         cell("dropout", 8, seed=8, n_steps=n_steps, lora={"lora_dropout": 0.2}),
         cell("dropout-2", 2, seed=9, n_steps=n_steps, lora={"lora_dropout": 0.2}, schedule="constant"),
+        *row_scale_cells(n_steps),
     ]

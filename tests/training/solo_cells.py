@@ -43,10 +43,24 @@ TRAINING = {
     "weight_decay": 0.0,
     "max_grad_norm": 1.0,
     "dtype": "float32",
+    "engine": "auto",
 }
 # The Trainer collects garbage before every training; without what was imported that takes no time.
 gc.freeze()
 SILENT = PackEvents(step=lambda n: None, log=lambda key, event: None)
+
+
+class Heard:
+    """Keeps what the events say."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.n_steps, self.lines, self._fail_at = 0, list[dict[str, Any]](), fail_at
+        self.events = PackEvents(step=self._step, log=lambda key, line: self.lines.append({"key": key, **line}))
+
+    def _step(self, n_cells: int) -> None:
+        self.n_steps += n_cells
+        if self.n_steps == self._fail_at:
+            raise RuntimeError("in the middle")
 
 
 def base_model(build: Callable[[], PreTrainedModel] = llama) -> BaseModel:
@@ -127,3 +141,8 @@ def assert_untouched(model: PreTrainedModel, before: dict[str, Any]) -> None:
 
 def cell_folder(folder: Path) -> Callable[[str], Path]:
     return lambda key: folder / key
+
+
+def results(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what may differ from run to run."""
+    return {name: value for name, value in record.items() if name not in ("cost", "provenance")}

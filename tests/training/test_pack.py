@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 from loralaw.errors import InputError, StorageError
 from loralaw.miub import LayerStatistics
 from loralaw.training import Pack, PackCell, n_params_trainable
+from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
 torch.set_num_threads(1)
 # PEFT 0.21.2 reads an attribute that transformers 5.23 deprecates, whenever a PeftModel is made.
@@ -48,21 +49,24 @@ def assert_same_training(
         ours = saved(folder / one.key)
         assert ours.keys() == state.keys()
         for name, expected in state.items():
-            assert expected.any(), "B starts at zero: untrained adapters would be equal without any merit"
-            assert float((ours[name] - expected).norm()) <= adapter * float(expected.norm()), (one.key, name)
+            moved = expected - 1 if "row_scale" in name else expected  # α starts at 1, B at 0
+            assert moved.any(), "untrained adapters would be equal without any merit"
+            assert float((ours[name] - expected).norm()) <= adapter * float(moved.norm()), (one.key, name)
         reloaded = PeftModel.from_pretrained(build(), folder / one.key).eval()
         with torch.no_grad():
             torch.testing.assert_close(reloaded(ids).logits, model(ids).logits, rtol=0, atol=1e-4)
 
 
 def test_mixed_cells_equal_plain_peft(tmp_path: Path) -> None:
-    """Ranks, rslora, targets, decay, clipping, schedules, dropout, batch sizes, an early leaver, ragged lengths."""
+    """Ranks, rslora, α-LoRA by every protocol, targets, decay, clipping, schedules, dropout, batch sizes, ragged
+    lengths, and some that leave early."""
     assert_same_training(mixed_cells(), tmp_path, llama)
 
 
 def test_gpt2_with_conv1d_and_its_own_dropout(tmp_path: Path) -> None:
     lora = {"target_modules": ["c_attn", "c_fc"], "lora_dropout": 0.1}
     cells = [cell("a", 4, 1, lora=lora), cell("b", 2, 2), cell("c", 4, 3, lora=lora)]
+    cells += [cell("alpha", 4, 4, lora=lora, row_scale=RowScaleProtocol("held-out", 1e-2, 4))]
     assert_same_training(cells, tmp_path, gpt2)
 
 
@@ -154,10 +158,11 @@ def test_padding_of_ranks_stays_zero() -> None:
     (bucket,) = pack._buckets
     factors = bucket.layer("model.layers.0.mlp.up_proj")
     assert factors is not None
-    assert not factors.a[0, :, 3:].any()
-    assert not factors.b[0, 3:].any()
-    assert factors.a[0, :, :3].all()
-    assert factors.b[0, :3].all()
+    a, b = factors.a.values, factors.b.values
+    assert not a[0, :, 3:].any()
+    assert not b[0, 3:].any()
+    assert a[0, :, :3].all()
+    assert b[0, :3].all()
 
 
 def test_saved_folder_is_an_ordinary_and_reproducible_peft_folder(tmp_path: Path) -> None:
@@ -180,7 +185,9 @@ def test_saved_folder_is_an_ordinary_and_reproducible_peft_folder(tmp_path: Path
 
 
 def test_number_of_trained_parameters_is_what_is_saved(tmp_path: Path) -> None:
-    pack = trained_pack([cell("a", 3), cell("qv", 5, lora={"target_modules": ["q_proj", "v_proj"]})], 1)
+    qv = {"target_modules": ["q_proj", "v_proj"]}
+    joint = RowScaleProtocol("joint")
+    pack = trained_pack([cell("a", 3), cell("qv", 5, lora=qv), cell("alpha", 5, lora=qv, row_scale=joint)], 1)
     for key in pack.keys:
         pack.save_adapter(key, tmp_path / key)
         n_saved = sum(tensor.numel() for tensor in saved(tmp_path / key).values())
@@ -189,6 +196,7 @@ def test_number_of_trained_parameters_is_what_is_saved(tmp_path: Path) -> None:
     assert pack.n_params_trainable("a") == n_params_trainable(llama(), method, 3)
     method = {"name": "rslora", "target_modules": ["q_proj", "v_proj"]}
     assert pack.n_params_trainable("qv") == n_params_trainable(llama(), method, 5)
+    assert pack.n_params_trainable("alpha") == n_params_trainable(llama(), {**method, "name": "alpha-lora"}, 5)
 
 
 def test_unusable_input_is_refused_with_its_cure() -> None:
@@ -213,6 +221,8 @@ def test_unusable_input_is_refused_with_its_cure() -> None:
             pack.step({"cell-a": (ids, labels[:, 1:])})
         with pytest.raises(InputError, match='Did you mean "cell-a"'):
             pack.keep(["cel-a"])
+        with pytest.raises(InputError, match='"cell-a" has no row scale that learns in steps of its own'):
+            pack.row_scale_step({"cell-a": (ids, labels)})
         for wrong in ((ids[:, 1:] > 0, torch.arange(len(ids))), (ids > 0, torch.arange(len(ids) + 1))):
             with pytest.raises(InputError, match=r"give \(rows, length\) twice"):
                 pack.probe(ids, *wrong, LayerStatistics())
@@ -232,6 +242,7 @@ def test_unusable_input_is_refused_with_its_cure() -> None:
         ({"warmup_steps": -1}, "warmup_steps is -1"),
         ({"learning_rate": 0.0}, "learning_rate is 0"),
         ({"max_grad_norm": 0.0}, "or None"),
+        ({"row_scale": None}, "row_scale is None with a AlphaLoraConfig"),
     ],
 )
 def test_unusable_cells_are_refused(settings: dict[str, object], message: str) -> None:

@@ -23,6 +23,7 @@ from transformers import (
 from loralaw.errors import InputError, ModelError
 from loralaw.training import Pack, n_params_trainable, smallest_targeted_dimension, targeted_layers
 from loralaw.tuners import AlphaLoraConfig
+from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
 # PEFT 0.21.2 reads an attribute that transformers 5.23 deprecates, whenever a PeftModel is made.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -54,7 +55,7 @@ def encoder_decoder() -> PreTrainedModel:
 
 def quantised() -> PreTrainedModel:
     model = llama()
-    model.is_quantized = True
+    model.config.quantization_config = {"load_in_4bit": True}
     return model
 
 
@@ -149,11 +150,14 @@ def test_a_model_serves_one_pack_at_a_time() -> None:
         ({"rank_pattern": {"q_proj": 2}}, "rank_pattern"),
         ({"bias": "all"}, 'use "none"'),
         ({"init_lora_weights": "pissa"}, "frozen base"),
+        ({"row_scale_tasks": ["one", "two"]}, "row_scale_tasks"),
+        ({"train_row_scale": False}, "train_row_scale is False"),
     ],
 )
 def test_adapters_that_a_pack_cannot_hold(lora: dict[str, object], message: str) -> None:
+    of_row_scale = {"row_scale": RowScaleProtocol()} if any("row_scale" in name for name in lora) else {}
     with pytest.raises(InputError, match=message):
-        Pack(llama(), [cell("a", lora=lora)], pad_to=LENGTH)
+        Pack(llama(), [cell("a", lora=lora, **of_row_scale)], pad_to=LENGTH)
 
 
 @pytest.mark.parametrize(

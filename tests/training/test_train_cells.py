@@ -3,10 +3,11 @@
 import itertools
 from pathlib import Path
 
+import pytest
 import torch
 from solo_cells import SILENT, assert_untouched, base_model, cell, cell_folder, encoded, state
 
-from loralaw.training import is_packed, n_params_trainable, train_cells
+from loralaw.training import n_params_trainable, path_of, train_cells
 
 torch.set_num_threads(1)
 
@@ -26,7 +27,9 @@ def test_all_methods_of_a_base(tmp_path: Path) -> None:
     for one in cells:
         name, record = one.method["name"], records[one.method["name"]]
         assert (record["key"], record["status"]) == (one.key, "finished")
-        together = {keys["lora"], keys["rslora"]} if is_packed(one.method) else {one.key}
+        path = path_of(one, base.model.config)
+        together = {keys["lora"], keys["rslora"], keys["alpha-lora"]} if path == "packed" else {one.key}
+        assert record["provenance"]["path"] == path
         assert set(record["provenance"]["pack"]) == together
         assert record["counts"]["n_params_trainable"] == n_params_trainable(base.model, one.method, one.rank)
         assert record["counts"]["n_steps"] == 12
@@ -44,3 +47,19 @@ def test_cells_of_one_kind(tmp_path: Path) -> None:
         one = cell(name)
         [record] = train_cells(base, encoded(base, one), [one], cell_folder(tmp_path), SILENT)
         assert (record["key"], record["status"]) == (one.key, "finished")
+
+
+def test_the_engine_trainer_trains_every_cell_alone_to_the_same_result(tmp_path: Path) -> None:
+    base = base_model()
+    kinds = [("lora", 4), ("rslora", 8), ("alpha-lora", 4)]
+    packed = [cell(name, rank) for name, rank in kinds]
+    alone = [cell(name, rank, engine="trainer") for name, rank in kinds]
+    task = encoded(base, packed[0])
+    theirs = list(train_cells(base, task, packed, cell_folder(tmp_path), SILENT))
+    ours = list(train_cells(base, task, alone, cell_folder(tmp_path), SILENT))
+    assert [record["provenance"]["path"] for record in ours] == ["trainer"] * 3
+    assert [record["provenance"]["pack"] for record in ours] == [[one.key] for one in alone]
+    expected = {(record["cell"]["method"]["name"], record["cell"]["rank"]): record["metrics"] for record in theirs}
+    for record, kind in zip(ours, kinds, strict=True):
+        assert record["key"] != {one.method["name"]: one.key for one in packed}[kind[0]]
+        assert record["metrics"] == pytest.approx(expected[kind], rel=1e-5, abs=1e-7)

@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from plain_peft import gpt2, llama
 from safetensors.torch import load_file
-from solo_cells import SILENT, assert_untouched, base_model, cell, cell_folder, encoded, state
+from solo_cells import SILENT, Heard, assert_untouched, base_model, cell, cell_folder, encoded, state
 from test_refusals import quantised_layer, soft_capped, unused_layer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, get_scheduler
@@ -25,25 +25,12 @@ from transformers.utils import logging
 from loralaw.errors import InputError, ModelError, StorageError
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.training import EncodedTask, PackEvents, train_pack
+from loralaw.training import EncodedTask, train_pack
 from loralaw.training.encoded_task import batches
 from loralaw.training.train_solo import train_solo
 
 torch.set_num_threads(1)
 BUILDS = pytest.mark.parametrize("build", [llama, gpt2])
-
-
-class Heard:
-    """Keeps what the events say."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        self.n_steps, self.lines, self._fail_at = 0, list[dict[str, Any]](), fail_at
-        self.events = PackEvents(step=self._step, log=lambda key, line: self.lines.append({"key": key, **line}))
-
-    def _step(self, n_cells: int) -> None:
-        self.n_steps += n_cells
-        if self.n_steps == self._fail_at:
-            raise RuntimeError("in the middle")
 
 
 def adapter_of(folder: Path) -> dict[str, Tensor]:

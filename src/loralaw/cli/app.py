@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from loralaw.cli import fit, new, probe, report, run, status, table, train
+from loralaw.cli import fit, new, plan, probe, report, run, status, table, train
 from loralaw.errors import InputError, LoralawError
 
 app = typer.Typer(
@@ -15,7 +15,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (new.new, run.run, status.status, table.table, fit.fit, report.report, probe.probe, train.train):
+for command in (
+    new.new,
+    plan.plan,
+    run.run,
+    status.status,
+    table.table,
+    fit.fit,
+    report.report,
+    probe.probe,
+    train.train,
+):
     app.command()(command)
 
 

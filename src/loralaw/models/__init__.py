@@ -3,6 +3,7 @@
 from loralaw.models.adapted_model import AdaptedModel as AdaptedModel
 from loralaw.models.adapted_model import load_adapted_model as load_adapted_model
 from loralaw.models.base_model import BaseModel as BaseModel
+from loralaw.models.base_model import is_quantised as is_quantised
 from loralaw.models.base_model import load_base_model as load_base_model
 from loralaw.models.source import EMBEDDED as EMBEDDED
 from loralaw.models.source import ENCODER as ENCODER

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from loralaw.errors import ModelError
@@ -15,7 +15,7 @@ from loralaw.models.source import ModelSource, first_line
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen causal language model in float32, in evaluation mode, and its tokenizer."""
+    """A frozen causal language model, in float32 but where it is quantised, in evaluation mode, and its tokenizer."""
 
     source: ModelSource
     model: PreTrainedModel
@@ -43,8 +43,14 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
     _check_weights(source, model, found)
+    _keep_gradients(model)
     model.requires_grad_(False).eval().to(device)
-    return BaseModel(source, model, tokenizer, sum(p.numel() for p in model.parameters()))
+    return BaseModel(source, model, tokenizer, model.num_parameters())  # which knows of two in one byte
+
+
+def is_quantised(config: PretrainedConfig) -> bool:
+    """Whether the weights of a model with this configuration are stored in fewer bits, as by bitsandbytes."""
+    return getattr(config, "quantization_config", None) is not None
 
 
 @contextmanager
@@ -59,6 +65,15 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _keep_gradients(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from packing the weights of 4-bit layers anew, which it does on processors with AVX-512 BF16 at
+    a layer's first evaluation: no gradient passes such a layer any more, and nothing says so.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def _check_weights(source: ModelSource, model: PreTrainedModel, found: dict[str, Any]) -> None:
     """Refuse what transformers would fill with random numbers, and numbers that are none."""
     for what in ("missing_keys", "mismatched_keys"):
@@ -68,5 +83,6 @@ def _check_weights(source: ModelSource, model: PreTrainedModel, found: dict[str,
                 f'"{source.name}": {what.replace("_", " ")} in its weights: {shown}; save the whole model again'
             )
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        # A byte or less of a quantised weight holds no such number, or has no test for it.
+        if parameter.element_size() > 1 and not torch.isfinite(parameter).all():
             raise ModelError(f'"{source.name}": {name} holds numbers that are not finite')

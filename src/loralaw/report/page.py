@@ -15,7 +15,6 @@ from loralaw.report.layer_measures import measures_in
 from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
 from loralaw.report.row_scale_patterns import patterns
 from loralaw.report.wording import counted, duration, significant
-from loralaw.spec import method_spec
 from loralaw.store import Study, write_text
 
 HEADLINE_METRICS = (QUALITY, "miub_nats")
@@ -64,7 +63,7 @@ def render(study: Study) -> str:
         **_inside(layers),
         row_scales=_row_scales(scales),
         cost_is_drawn=figures["cost"] is not None,
-        trained_two_ways=len({method_spec(record["cell"]["method"]).is_packed for record in records}) > 1,
+        trained_two_ways={"packed", "trainer"} <= {record["provenance"].get("path") for record in records},
         **_cells(table, records),
         **_made(study, records),
     )

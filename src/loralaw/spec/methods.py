@@ -22,7 +22,7 @@ class AnyMethod(Settings):
 
     @property
     def is_packed(self) -> bool:
-        """Whether many cells train in one pass, or each alone with the Trainer."""
+        """Whether many cells can train in one pass, or each only alone with the Trainer."""
         return False
 
     def n_adapter_rows(self, n_train_examples: int) -> int:
@@ -63,6 +63,10 @@ class AlphaLoraMethod(AdapterMethod):
     """T: α takes a step after the first of every T steps of the adapter."""
     row_scale_share: Annotated[Number, Field(gt=0, lt=1)] = 0.1
     """Share of the cell's training examples that α learns from."""
+
+    @property
+    def is_packed(self) -> bool:
+        return True
 
     @model_validator(mode="after")
     def _joint_has_no_rows_of_its_own(self) -> "AlphaLoraMethod":

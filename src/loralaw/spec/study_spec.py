@@ -63,6 +63,9 @@ class TrainingSpec(Settings):
     """The gradient of a cell is clipped to this norm."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the frozen base: auto is bfloat16 where the processor computes in it, else float32."""
+    engine: Literal["auto", "trainer"] = "auto"
+    """trainer: every cell alone with transformers' Trainer, to compare methods in time and memory; auto: many cells in
+    one pass, where method and base model allow it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -116,6 +119,8 @@ class StudySpec(Settings):
     evaluation: EvaluationSpec = EvaluationSpec()
     packing: Annotated[bool, Field(strict=True)] = True
     """Train cells of one base model together; the results are the same without, only slower."""
+    trackers: list[Literal["tensorboard", "trackio", "wandb"]] = Field(default=[])
+    """Who else is told of every cell that has ended; no part of any cell, so that results do not depend on it."""
 
     @field_validator("task", mode="before")
     @classmethod
@@ -132,7 +137,7 @@ class StudySpec(Settings):
         sections = [{"name": m} if isinstance(m, str) else m for m in value]
         return [{"name": "lora", **m} if isinstance(m, dict) else m for m in sections]
 
-    @field_validator("base_models", "methods", "ranks", "sizes", "seeds")
+    @field_validator("base_models", "methods", "ranks", "sizes", "seeds", "trackers")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
         repeated = [v for i, v in enumerate(value) if v in value[:i]]

@@ -14,4 +14,5 @@ from loralaw.store.study import Study as Study
 from loralaw.store.study import open_study as open_study
 from loralaw.store.study import write_study as write_study
 from loralaw.store.table import COLUMNS as COLUMNS
+from loralaw.store.table import COSTS_OF_A_RUN as COSTS_OF_A_RUN
 from loralaw.store.table import table_of as table_of

@@ -35,14 +35,24 @@ COLUMNS: dict[str, pl.DataType] = {
     "cosine": pl.Float64(),
     "effective_rank": pl.Float64(),
     "train_loss": pl.Float64(),
+    "n_steps": pl.Int64(),
+    "n_tokens_processed": pl.Int64(),
     "train_seconds": pl.Float64(),
+    "train_flops": pl.Float64(),
     "evaluate_seconds": pl.Float64(),
+    "evaluate_flops": pl.Float64(),
     "peak_memory_bytes": pl.Int64(),
+    "path": pl.String(),
+    "n_cells_together": pl.Int64(),
+    "device": pl.String(),
 }
 """Units: cross-entropy nats a token (per byte: nats a byte of text), MIUB and Jensen-Shannon nats, times seconds.
 
-`rank` is null for full fine-tuning.
+`rank` is null for full fine-tuning. `path` is the way a cell was trained: packed, or trainer (alone, transformers').
 """
+
+COSTS_OF_A_RUN = ("train_seconds", "evaluate_seconds", "peak_memory_bytes", "n_cells_together", "device")
+"""What another run of the same cell may find otherwise; all other columns are the same in any company."""
 
 
 def table_of(records: Iterable[dict[str, Any]]) -> pl.DataFrame:
@@ -52,7 +62,7 @@ def table_of(records: Iterable[dict[str, Any]]) -> pl.DataFrame:
 
 def row_of(record: dict[str, Any]) -> dict[str, Any]:
     """The row of one record."""
-    cell = record["cell"]
+    cell, provenance = record["cell"], record.get("provenance", {})
     values = {
         **cell,
         **record["counts"],
@@ -61,6 +71,9 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
         "key": record["key"],
         "method": method_label(cell["method"]),
         "status": record["status"],
+        "path": provenance.get("path"),
+        "n_cells_together": len(provenance.get("pack", [])) or None,
+        "device": provenance.get("device"),
     }
     return {name: values.get(name) for name in COLUMNS}
 

@@ -21,8 +21,9 @@ from loralaw.spec import (
     load_study,
     parse_study,
 )
+from loralaw.study.trackers import missing_trackers
 from loralaw.tasks import TaskData, load_task
-from loralaw.training import smallest_targeted_dimension
+from loralaw.training import machine, smallest_targeted_dimension, why_not_on
 
 _FEWEST_ROWS = 2
 """Of the part of a cell's examples that the row scale learns from, and of the part that the adapter does."""
@@ -94,7 +95,7 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
     Raises:
         SpecError: with every problem that was found.
     """
-    problems: list[Problem] = []
+    problems = missing_trackers(spec.trackers)
     models: dict[str, CheckedModel] = {}
     for index, name in enumerate(spec.base_models):
         try:
@@ -161,6 +162,8 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
         text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'
         problems.append(Problem("training.max_length", text))
     for index, method in enumerate(spec.methods):
+        if reason := why_not_on(model.skeleton.config, method.name, machine.device()):
+            problems.append(Problem(f"methods[{index}]", f'base model "{name}": {reason}'))
         if not isinstance(method, AdapterMethod):
             continue
         try:

@@ -2,13 +2,15 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, replace
+from typing import Any
 
 from loralaw.errors import StorageError
 from loralaw.report import PackState, RunState
 from loralaw.spec import Cell
 from loralaw.store import RunLease, Study
+from loralaw.study.cell_titles import pack_title, title_of
 from loralaw.study.executor import Executor, Outcome
 from loralaw.study.failure import Failure
 from loralaw.study.law_so_far import law_so_far
@@ -16,11 +18,12 @@ from loralaw.study.pack_job import PackJob
 from loralaw.study.progress import RunProgress
 from loralaw.study.retry import next_jobs
 from loralaw.study.tally import Tally
-from loralaw.study.work import pack_title
+from loralaw.study.time_left import TimeLeft
+from loralaw.study.trackers import Trackers
 from loralaw.training import cell_record, n_steps_of
 
 POLL_SECONDS = 1.0
-_LAW_SECONDS = 30.0
+_LEARN_SECONDS = 15.0
 
 
 class Driver:
@@ -30,26 +33,27 @@ class Driver:
     Args:
         study: where the records are.
         jobs: the packs of all cells without a result.
-        work_of: of a cell, nearly proportional to time.
+        time_left: is told which cells have ended, and says how long the others will take.
         lease: says to other runs which cells are ours.
         progress: is told.
+        trackers: are told of every cell that ends.
     """
 
     def __init__(
         self,
         study: Study,
         jobs: Sequence[PackJob],
-        work_of: Callable[[Cell], float],
+        time_left: TimeLeft,
         lease: RunLease,
         progress: RunProgress,
+        trackers: Trackers,
     ) -> None:
-        self._study, self._lease, self._progress = study, lease, progress
-        self._work_of = work_of
-        self._waiting, self._running = deque(jobs), list[PackJob]()
+        self._study, self._lease, self._progress, self._trackers = study, lease, progress, trackers
+        self._waiting, self._running, self._begun = deque(jobs), list[PackJob](), set[str]()
         self._elsewhere: list[PackJob] = []
-        self._tally = Tally(study, (cell for job in jobs for cell in job.cells), work_of, progress)
-        self._law: str | None = None
-        self._started = self._law_at = time.monotonic()
+        self._tally = Tally(study, (cell for job in jobs for cell in job.cells), self._tell)
+        self._time_left = time_left
+        self._learn()
 
     def train(self, executor: Executor) -> None:
         """Train until no cell is left.
@@ -59,6 +63,7 @@ class Driver:
             StudyFolderError: another run took this one for dead.
         """
         self._progress.begin(self._state())
+        self._trackers.begin(self._study.name, self._study.path, self._progress.say)
         while self._waiting or self._running or self._elsewhere:
             self._lease.check_held()
             self._begin_packs(executor)
@@ -71,8 +76,8 @@ class Driver:
         """Note which cells have ended, and tell how far the run is."""
         for job in self._running:
             self._tally.left(job.cells)
-        if time.monotonic() - self._law_at > _LAW_SECONDS:
-            self._law, self._law_at = law_so_far(self._study.table()), time.monotonic()
+        if time.monotonic() - self._learned_at > _LEARN_SECONDS:
+            self._learn()
         state = self._state()
         packs = [astuple(pack) for pack in state.packs]
         self._lease.say({"packs": packs, "seconds_left": state.seconds_left, "law": state.law})
@@ -82,6 +87,7 @@ class Driver:
         while self._waiting and executor.n_free:
             job = self._claimed(self._waiting.popleft())
             if job.cells:
+                self._begun |= {cell.key for cell in job.cells}
                 executor.submit(job)
                 self._running.append(job)
                 self._progress.pack_began(self._pack_state(job))
@@ -141,20 +147,29 @@ class Driver:
 
     # --- progress ---
 
+    def _tell(self, cell: Cell, record: dict[str, Any]) -> None:
+        """A cell has ended."""
+        self._time_left.note_ended(cell.key)
+        self._progress.cell_ended(title_of(cell), record["status"], record["reason"])
+        if cell.key in self._begun:  # another run of the study tells its own
+            self._trackers.cell_ended(record, self._study.cell(cell.key).events())
+
+    def _learn(self) -> None:
+        """What the cells that have ended say of the law, and of the time that the others need."""
+        table, self._learned_at = self._study.table(), time.monotonic()
+        self._time_left.learn(table)
+        self._law: str | None = law_so_far(table)
+
     def _state(self) -> RunState:
         packs = [self._pack_state(job) for job in self._running]
-        under_way = sum(
-            pack.share_done * sum(map(self._work_of, job.cells)) for pack, job in zip(packs, self._running, strict=True)
-        )
-        done = self._tally.all_work - self._tally.work_left + under_way
-        seconds = time.monotonic() - self._started
+        under_way = [(job.cells, pack.share_done) for job, pack in zip(self._running, packs, strict=True)]
         return RunState(
             name=self._study.name,
             n_cells=len(self._study.planned_keys),
             n_by_status=self._tally.n_by_status,
             packs=tuple(packs),
             n_elsewhere=sum(len(job.cells) for job in self._elsewhere),
-            seconds_left=seconds * (self._tally.all_work - done) / done if done else None,
+            seconds_left=self._time_left.seconds(under_way),
             law=self._law,
         )
 

@@ -69,7 +69,7 @@ class PackTrainer:
         for cell in job.cells:
             self._folder(cell.key).begin(cell)
         events = PackEvents(step=lambda _: on_step(), log=lambda key, line: self._folder(key).log(line))
-        yield from train_cells(base, task, job.cells, lambda key: self._folder(key).path, events)
+        yield from train_cells(base, task, job.cells, lambda key: self._folder(key).path, events, job.n_micro_batches)
 
     def _folder(self, key: str) -> CellFolder:
         return CellFolder(self._workload.cells_folder / key)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from loralaw.spec import Cell
 from loralaw.study.failure import Failure
 from loralaw.study.pack_job import PackJob
+from loralaw.training import micro_batch_counts
 
 DEATHS_BEFORE_HALVES = 2
 """A worker that dies once may have been killed by anything; one that dies twice, perhaps by its pack."""
@@ -17,7 +18,7 @@ def next_jobs(job: PackJob, failure: Failure, left: Sequence[Cell]) -> list[Pack
 
     | kind | several cells left | one cell left |
     | --- | --- | --- |
-    | out-of-memory | halves | the batch of a step in twice as many parts, until a part is a row |
+    | out-of-memory | halves | the batch of a step in more parts, until a part is a row |
     | killed | once more, then halves | as it was, up to 4 deaths |
     | error | halves, so that it costs only the cells that cause it | its result |
     | model, storage | their result | its result |
@@ -35,7 +36,7 @@ def next_jobs(job: PackJob, failure: Failure, left: Sequence[Cell]) -> list[Pack
         return [again]
     if len(cells) > 1:
         half = len(cells) // 2
-        return [replace(again, cells=cells[:half]), replace(again, cells=cells[half:])]
+        return [replace(again, cells=part, n_deaths=0) for part in (cells[:half], cells[half:])]
     if failure.kind == "out-of-memory":
         return [replace(again, n_micro_batches=n) for n in _more_parts(job)]
     return []
@@ -43,5 +44,5 @@ def next_jobs(job: PackJob, failure: Failure, left: Sequence[Cell]) -> list[Pack
 
 def _more_parts(job: PackJob) -> list[int]:
     """The next number of equal parts that the batch of a cell can be cut into, if there is one."""
-    n_rows = int(job.cells[0].training["batch_size"])
-    return [n for n in range(2 * job.n_micro_batches, n_rows + 1) if n_rows % n == 0][:1]
+    counts = micro_batch_counts(int(job.cells[0].training["batch_size"]))
+    return [n for n in counts if n > job.n_micro_batches][:1]

@@ -5,20 +5,22 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loralaw._version import __version__
 from loralaw.spec import Cell, StudySpec
 from loralaw.store import RunLease, Study, open_study, write_study
+from loralaw.study.cell_needs import Needs
+from loralaw.study.cell_titles import title_of, with_dtype
 from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
-from loralaw.study.executors import check_executor, hardware_of, make_executor
+from loralaw.study.executors import ExecutorChoice
 from loralaw.study.pack_job import Workload
-from loralaw.study.plan import plan_cells, plan_jobs
+from loralaw.study.plan import check_memory, plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
-from loralaw.study.work import cell_work, title_of, with_dtype
+from loralaw.study.time_left import TimeLeft
+from loralaw.study.trackers import Trackers
 
 
 def run(
@@ -53,7 +55,7 @@ def run(
         StudyFolderError: the folder is another study's or another version's.
         StorageError: the disk refused; finished cells are safe.
     """
-    check_executor(executor, jobs, ray_address)
+    choice = ExecutorChoice(executor, jobs, ray_address)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
     source = "STUDY.yaml" if isinstance(study, StudySpec) else str(study)
     folder = Path(out) if out is not None else Path("studies") / checked.spec.name
@@ -65,7 +67,7 @@ def run(
         for key in cells.keys() & opened.mend():
             progress.say(f"{title_of(cells[key])}: its record was damaged; it is trained anew")
         if pending := [cells[key] for key in opened.pending_keys()]:
-            _train(opened, checked, pending, lease, progress, executor, jobs, ray_address)
+            _train(opened, checked, pending, lease, progress, choice)
         return opened
 
 
@@ -75,19 +77,21 @@ def _train(
     pending: Sequence[Cell],
     lease: RunLease,
     progress: RunProgress,
-    executor_name: str,
-    n_workers: int | None,
-    ray_address: str | None,
+    choice: ExecutorChoice,
 ) -> None:
-    with hardware_of(executor_name, ray_address) as hardware:
-        planned = plan_jobs(pending, checked, 1 if executor_name == "inline" else n_workers, hardware)
-        driver = Driver(study, planned.jobs, partial(cell_work, checked=checked), lease, progress)
-        executor = make_executor(executor_name, _workload(study, checked, lease), planned, driver.look, hardware)
+    needs, trackers = Needs(checked), Trackers(checked.spec.trackers)
+    with choice.hardware() as hardware:
+        check_memory(pending, needs, hardware)
+        plan = plan_jobs(pending, checked, needs, choice.n_workers, hardware)
+        time_left = TimeLeft(checked, needs, (job.cells for job in plan.jobs), plan.n_workers)
+        driver = Driver(study, plan.jobs, time_left, lease, progress, trackers)
+        executor = choice.executor(_workload(study, checked, lease), plan, hardware, driver.look)
         try:
             driver.train(executor)
         finally:
             executor.close()
             progress.close()
+            trackers.close()
 
 
 def _workload(study: Study, checked: CheckedStudy, lease: RunLease) -> Workload:

@@ -1,13 +1,12 @@
-"""Which cells of a run have ended, and how much work is left."""
+"""Which cells of a run have ended."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from loralaw.spec import Cell
 from loralaw.store import Study
-from loralaw.study.progress import RunProgress
-from loralaw.study.work import title_of
 
 
 class Tally:
@@ -17,18 +16,14 @@ class Tally:
         study: where the records are.
         cells: those that had no result when the run began. A record that one of them has now is that of an earlier
             failure, and does not end it.
-        work_of: of a cell, in any unit.
-        progress: is told of every cell that ends.
+        on_ended: is told of every cell that ends, with its record.
     """
 
-    def __init__(
-        self, study: Study, cells: Iterable[Cell], work_of: Callable[[Cell], float], progress: RunProgress
-    ) -> None:
-        self._study, self._work_of, self._progress = study, work_of, progress
+    def __init__(self, study: Study, cells: Iterable[Cell], on_ended: Callable[[Cell, dict[str, Any]], None]) -> None:
+        self._study, self._on_ended = study, on_ended
         self._left = {cell.key: cell for cell in cells}
         self._n_by_status = Counter(s for key, s in study.statuses().items() if key not in self._left)
         self._old_records = {key: stamp for key in self._left if (stamp := _stamp(self._record_path(key))) is not None}
-        self.all_work = self.work_left = sum(map(work_of, self._left.values()))
 
     @property
     def n_by_status(self) -> dict[str, int]:
@@ -49,9 +44,8 @@ class Tally:
         record = self._study.record(cell.key)
         assert record is not None
         del self._left[cell.key]
-        self.work_left -= self._work_of(cell)
         self._n_by_status[record["status"]] += 1
-        self._progress.cell_ended(title_of(cell), record["status"], record["reason"])
+        self._on_ended(cell, record)
 
     def _has_ended(self, key: str) -> bool:
         stamp = _stamp(self._record_path(key))

@@ -10,12 +10,12 @@ from loralaw.models import load_base_model
 from loralaw.report import PackState, RunState
 from loralaw.store import ADAPTER, MODEL, RESULTS, CellFolder, folder_lock
 from loralaw.store.atomic import check_place
+from loralaw.study.cell_titles import title_of, with_dtype
 from loralaw.study.check import CheckedStudy, check_settings
 from loralaw.study.failure import Failure
 from loralaw.study.one_model import OneModel
 from loralaw.study.plan import plan_cells
 from loralaw.study.progress import RunProgress
-from loralaw.study.work import title_of, with_dtype
 from loralaw.training import EncodedTask, PackEvents, cell_record, machine, n_steps_of, train_cells
 
 _SOURCE = "the model to train"

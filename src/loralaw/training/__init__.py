@@ -1,12 +1,16 @@
 """Cells in, trained adapters or models and measurements out."""
 
+from loralaw.training.batch import micro_batch_counts as micro_batch_counts
 from loralaw.training.cell import SCHEDULES as SCHEDULES
 from loralaw.training.cell import PackCell as PackCell
-from loralaw.training.cell_settings import is_packed as is_packed
+from loralaw.training.cell_settings import TrainingPath as TrainingPath
+from loralaw.training.cell_settings import has_row_scale as has_row_scale
 from loralaw.training.cell_settings import n_steps_of as n_steps_of
+from loralaw.training.cell_settings import path_of as path_of
 from loralaw.training.encoded_task import EncodedTask as EncodedTask
 from loralaw.training.ledger import PackEvents as PackEvents
 from loralaw.training.pack import Pack as Pack
+from loralaw.training.quantised import why_not_on as why_not_on
 from loralaw.training.record import cell_record as cell_record
 from loralaw.training.scores import Scores as Scores
 from loralaw.training.targets import n_params_trainable as n_params_trainable

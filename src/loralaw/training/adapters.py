@@ -15,7 +15,10 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from loralaw.errors import InputError, ModelError, StorageError
+from loralaw.models import is_quantised
 from loralaw.training.targets import targeted_layers
+from loralaw.tuners import ROW_SCALE, AlphaLoraConfig, AlphaLoraModel
+from loralaw.tuners.row_scale import active_row_scale
 
 _UNSUPPORTED_FIELDS = (
     "use_dora",
@@ -29,6 +32,7 @@ _UNSUPPORTED_FIELDS = (
     "alpha_pattern",
     "layer_replication",
     "megatron_config",
+    "row_scale_tasks",
 )
 # The other initialisations (pissa, olora, corda, ...) change the frozen base, which the cells share.
 _INITIALISATIONS = (True, False, "gaussian")
@@ -36,12 +40,14 @@ _INITIALISATIONS = (True, False, "gaussian")
 
 @dataclass(frozen=True)
 class LayerAdapter:
-    """One layer's two factors, laid out for x @ a @ b (PEFT keeps them transposed)."""
+    """One layer's two factors, laid out for x @ a @ b (PEFT keeps them transposed), and with α-LoRA its row scale."""
 
     a: Tensor
     """(in, rank), float32."""
     b: Tensor
     """(rank, out), float32."""
+    row_scale: Tensor | None
+    """α: (out,), float32."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,14 @@ class Adapter:
 
     @property
     def n_params_trainable(self) -> int:
-        return sum(layer.a.numel() + layer.b.numel() for layer in self.layers.values())
+        return sum(
+            layer.a.numel() + layer.b.numel() + (0 if layer.row_scale is None else layer.row_scale.numel())
+            for layer in self.layers.values()
+        )
+
+    @property
+    def has_row_scale(self) -> bool:
+        return isinstance(self.config, AlphaLoraConfig)
 
 
 def build_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> Adapter:
@@ -78,7 +91,8 @@ def build_adapter(model: PreTrainedModel, config: LoraConfig, seed: int) -> Adap
     set_layout(config, model)
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
         torch.manual_seed(seed)
-        tuner = LoraModel(model, config, "default")  # what get_peft_model wraps; it draws the same numbers
+        kind = AlphaLoraModel if isinstance(config, AlphaLoraConfig) else LoraModel
+        tuner = kind(model, config, "default")  # what get_peft_model wraps; it draws the same numbers
         try:
             layers, scaling = _take_tensors(model)
         finally:
@@ -90,14 +104,15 @@ def set_layout(config: LoraConfig, model: PreTrainedModel) -> None:
     """Tell PEFT how the weights of the targeted layers lie: it warns unless it is told, and then does the same.
 
     Raises:
-        ModelError: the targeted layers do not exist or are not linear.
+        ModelError: the targeted layers do not exist or are not linear; or they are of an unknown kind, where the model
+            does not say that it is quantised.
     """
     layers = {name: model.get_submodule(name) for name in targeted_layers(model, config.target_modules or "")}
     for name, layer in layers.items():
-        if type(layer) not in (torch.nn.Linear, Conv1D):
+        if type(layer) not in (torch.nn.Linear, Conv1D) and not is_quantised(model.config):
             raise ModelError(
-                f"{name} is a {type(layer).__name__}: packed training multiplies with the weights "
-                "itself and knows torch.nn.Linear and Conv1D only; load the model unquantised and unchanged"
+                f"{name} is a {type(layer).__name__}: training here knows torch.nn.Linear and Conv1D, and other linear "
+                "layers only in a model whose configuration says that it is quantised; load the model unchanged"
             )
     config.fan_in_fan_out = all(isinstance(layer, Conv1D) for layer in layers.values())
 
@@ -118,6 +133,8 @@ def save_adapter(adapter: Adapter, trained: Mapping[str, LayerAdapter], base_nam
     for name, layer in trained.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = layer.a.T.contiguous().cpu()
         tensors[f"base_model.model.{name}.lora_B.weight"] = layer.b.T.contiguous().cpu()
+        if layer.row_scale is not None:
+            tensors[f"base_model.model.{name}.{ROW_SCALE}.weight"] = layer.row_scale.contiguous().cpu()
     write_adapter(adapter.config, tensors, base_name, folder)
 
 
@@ -145,6 +162,8 @@ def _check_config(config: LoraConfig) -> None:
         raise InputError(f"packed training does not support {', '.join(asked)} of LoraConfig: leave it out")
     if config.bias != "none":
         raise InputError(f'packed training keeps biases frozen, but LoraConfig has bias="{config.bias}": use "none"')
+    if isinstance(config, AlphaLoraConfig) and not config.train_row_scale:
+        raise InputError("train_row_scale is False, but packed training trains the row scale: leave it out")
     if config.init_lora_weights not in _INITIALISATIONS:
         raise InputError(
             f"init_lora_weights is {config.init_lora_weights!r}; packed training supports {_INITIALISATIONS}, "
@@ -157,6 +176,11 @@ def _take_tensors(model: torch.nn.Module) -> tuple[dict[str, LayerAdapter], floa
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
             factor_a, factor_b = module.lora_A["default"].weight, module.lora_B["default"].weight
-            layers[name] = LayerAdapter(factor_a.detach().float().T, factor_b.detach().float().T)
+            row_scale = active_row_scale(module, "default")
+            layers[name] = LayerAdapter(
+                factor_a.detach().float().T,
+                factor_b.detach().float().T,
+                None if row_scale is None else row_scale.weight.detach().float(),
+            )
             scaling = float(module.scaling["default"])
     return layers, scaling

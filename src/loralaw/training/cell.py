@@ -9,6 +9,9 @@ from transformers import get_scheduler
 
 from loralaw.errors import InputError, did_you_mean
 from loralaw.training.adapters import Adapter
+from loralaw.tuners import AlphaLoraConfig
+from loralaw.tuners.alpha_lora_trainer import AUTHORS_BETAS
+from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
 SCHEDULES = (
     "linear",
@@ -50,6 +53,8 @@ class PackCell:
     """One of `SCHEDULES`."""
     batch_size: int
     """Rows a step."""
+    row_scale: RowScaleProtocol | None = None
+    """How α learns, for an `AlphaLoraConfig`; None for others."""
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -66,22 +71,31 @@ class PackCell:
             raise InputError(
                 f'cell "{self.key}": max_grad_norm is {self.max_grad_norm}; give a number above 0, or None'
             )
+        if isinstance(self.peft_config, AlphaLoraConfig) != (self.row_scale is not None):
+            raise InputError(
+                f'cell "{self.key}": row_scale is {self.row_scale} with a {type(self.peft_config).__name__}; give an '
+                "AlphaLoraConfig and a RowScaleProtocol, or neither"
+            )
 
 
 @dataclass(eq=False)
 class RunningCell:
-    """A cell in training: its adapter as one long vector, with torch's own AdamW and schedule on it.
+    """A cell in training: its adapter as one long vector, with torch's own AdamW and schedule on it; α as another.
 
-    `parameter` keeps its identity when the pack moves its numbers to another bucket, so AdamW's state follows it.
+    The parameters keep their identity when the pack moves their numbers to another bucket, so AdamW's state follows.
     """
 
     cell: PackCell
     adapter: Adapter
     """As PEFT built it; the trained numbers are in `parameter`."""
     parameter: nn.Parameter
+    """A and B."""
+    row_scale: nn.Parameter | None
+    """α of all layers, one after the other."""
     dropout_generator: torch.Generator
     optimizer: torch.optim.AdamW = field(init=False)
     scheduler: torch.optim.lr_scheduler.LRScheduler = field(init=False)
+    _row_scale_optimizer: torch.optim.AdamW | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         cell = self.cell
@@ -89,6 +103,11 @@ class RunningCell:
             [self.parameter], lr=cell.learning_rate, weight_decay=cell.weight_decay, fused=True
         )
         self.scheduler = get_scheduler(cell.schedule, self.optimizer, cell.warmup_steps, cell.n_steps)
+        if cell.row_scale is not None and self.row_scale is not None:
+            betas = AUTHORS_BETAS if cell.row_scale.name == "authors" else (0.9, 0.999)
+            self._row_scale_optimizer = torch.optim.AdamW(
+                [self.row_scale], lr=cell.row_scale.learning_rate, betas=betas, weight_decay=0.0, fused=True
+            )
 
     @property
     def key(self) -> str:
@@ -98,12 +117,27 @@ class RunningCell:
     def dropout(self) -> float:
         return float(self.adapter.config.lora_dropout)
 
+    @property
+    def is_joint(self) -> bool:
+        """Whether α learns in the adapter's own steps."""
+        return self.cell.row_scale is not None and self.cell.row_scale.name == "joint"
+
     def optimizer_step(self) -> None:
-        """Clip, step and advance the schedule; the gradient is the cell's row of its bucket."""
+        """Clip, step and advance the schedule; the gradient is the cell's row of its bucket. A joint α steps too."""
+        learning = [self.parameter]
+        if self.is_joint and self.row_scale is not None:
+            learning.append(self.row_scale)
         if self.cell.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_([self.parameter], self.cell.max_grad_norm)
+            nn.utils.clip_grad_norm_(learning, self.cell.max_grad_norm)
         self.optimizer.step()
+        if self.is_joint:
+            self.row_scale_step()
         self.scheduler.step()
+
+    def row_scale_step(self) -> None:
+        """A step of α, at its constant rate."""
+        assert self._row_scale_optimizer is not None
+        self._row_scale_optimizer.step()
 
     def dropout_mask(self, length: int, features: int) -> Tensor:
         """An inverted-dropout mask (rows·length, features), drawn as PEFT's `nn.Dropout` draws it.

@@ -1,21 +1,56 @@
 """What a cell's settings mean for training: which way it is trained, for how many steps, with which adapter."""
 
-from typing import Any
+from typing import Literal
 
 from peft import LoraConfig
+from transformers import PretrainedConfig
 
-from loralaw.spec import Cell, TrainingSpec, method_spec
+from loralaw.models import is_quantised
+from loralaw.spec import AlphaLoraMethod, Cell, TrainingSpec, method_spec
 from loralaw.tuners import AlphaLoraConfig
+from loralaw.tuners.row_scale_protocol import RowScaleProtocol
+
+TrainingPath = Literal["packed", "trainer"]
+"""How a cell is trained: with others in one pass (`train_pack`), or alone with the Trainer (`train_solo`)."""
 
 
-def is_packed(method: dict[str, Any]) -> bool:
-    """Whether cells of this method train many at a time (`train_pack`), or one after the other (`train_solo`)."""
-    return method_spec(method).is_packed
+def path_of(cell: Cell, config: PretrainedConfig) -> TrainingPath:
+    """How a cell is trained on a base model with this configuration.
+
+    A pack multiplies with the frozen weights itself, so they may not be quantised; and not every method can share them.
+    """
+    if cell.training["engine"] == "trainer" or is_quantised(config) or not method_spec(cell.method).is_packed:
+        return "trainer"
+    return "packed"
 
 
 def has_row_scale(cell: Cell) -> bool:
     """Whether α is trained."""
     return bool(cell.method["name"] == "alpha-lora")
+
+
+def row_scale_protocol_of(cell: Cell) -> RowScaleProtocol | None:
+    """How α learns; None where there is none."""
+    if not has_row_scale(cell):
+        return None
+    name, rate = cell.method["row_scale_protocol"], cell.method["row_scale_learning_rate"]
+    if name == "joint":  # which has no steps and no rows of α's own
+        return RowScaleProtocol(name, rate)
+    return RowScaleProtocol(name, rate, cell.method["row_scale_every"], cell.method["row_scale_share"])
+
+
+def row_scale_counts_of(cell: Cell) -> dict[str, int]:
+    """Steps and training examples of α, for the record; empty where there is none.
+
+    α may have no rows of its own: then it learns from the adapter's, in its steps.
+    """
+    if not has_row_scale(cell):
+        return {}
+    method = AlphaLoraMethod.model_validate(cell.method)
+    return {
+        "n_row_scale_steps": method.n_row_scale_steps(n_steps_of(cell)),
+        "n_row_scale_examples": method.n_row_scale_rows(cell.n_train_examples),
+    }
 
 
 def n_steps_of(cell: Cell) -> int:
@@ -31,6 +66,11 @@ def warmup_steps_of(cell: Cell) -> int:
 def learning_rate_of(cell: Cell) -> float:
     """The schedule's peak: the method's own where it has one."""
     return float(cell.method.get("learning_rate", cell.training["learning_rate"]))
+
+
+def learning_rates_of(cell: Cell) -> str:
+    """The names of the settings that may be too high where a loss is not finite."""
+    return "learning_rate or row_scale_learning_rate" if has_row_scale(cell) else "learning_rate"
 
 
 def peft_config_of(cell: Cell) -> LoraConfig:

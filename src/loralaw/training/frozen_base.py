@@ -82,8 +82,8 @@ def check_structure(model: PreTrainedModel) -> None:
     """Refuse what can be seen without running the model.
 
     Raises:
-        ModelError: adapters or a pack are in the model already, or it is quantised, an encoder-decoder, without an
-            output head, or spread over devices.
+        ModelError: adapters or a pack are in the model already, or it is an encoder-decoder, without an output head,
+            with a quantised one, or spread over devices.
     """
     if any(isinstance(module, PackedLinear) for module in model.modules()):
         raise ModelError("this model is inside another Pack: call that pack's unload() first")
@@ -92,12 +92,13 @@ def check_structure(model: PreTrainedModel) -> None:
             f"{type(model).__name__} is not a plain transformers model: give the base model without adapters "
             "(PEFT's unload() or merge_and_unload() returns it)"
         )
-    if getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None):
-        raise ModelError(
-            "the model is quantised: packed training multiplies with the weights itself; load it unquantised"
-        )
     if model.config.is_encoder_decoder or not isinstance(model.get_output_embeddings(), nn.Linear):
         raise ModelError(f"{type(model).__name__} is not a causal language model with a linear output head")
+    if not model.get_output_embeddings().weight.is_floating_point():
+        raise ModelError(
+            "the model's output head is quantised, and the loss is taken straight from the head: quantise the other "
+            "layers only"
+        )
     devices = {parameter.device for parameter in model.parameters()}
     if len(devices) > 1 or "meta" in {device.type for device in devices}:
         raise ModelError(f"the model lies on {sorted(map(str, devices))}: move it to one device with model.to(...)")

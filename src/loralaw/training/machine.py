@@ -46,7 +46,9 @@ def native_dtype() -> str:
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
-def cell_bytes(config: Any, n_tokens: int, rank: int, n_params_trainable: int, dtype: str) -> int:
+def cell_bytes(
+    config: Any, n_tokens: int, rank: int, n_params_trainable: int, dtype: str, has_row_scale: bool = False
+) -> int:
     """Estimated peak memory that one more cell adds to a training step, in bytes.
 
     Saved activations of a Llama-like block, the head's chunk, and value, gradient and two moments of the adapter;
@@ -58,6 +60,7 @@ def cell_bytes(config: Any, n_tokens: int, rank: int, n_params_trainable: int, d
         rank: its rank.
         n_params_trainable: of its adapter.
         dtype: "bfloat16" or "float32".
+        has_row_scale: whether it learns α, for whose gradient the layers' frozen outputs are kept.
 
     **Source**: ours.
     """
@@ -65,6 +68,8 @@ def cell_bytes(config: Any, n_tokens: int, rank: int, n_params_trainable: int, d
     hidden, layers, rank = text.hidden_size, text.num_hidden_layers, max(16, rank)  # small ranks are padded
     inner = getattr(text, "intermediate_size", None) or 4 * hidden
     per_layer = 30 * hidden + 8 * inner + 14 * rank if dtype == "bfloat16" else 32 * hidden + 16 * inner + 28 * rank
+    if has_row_scale:
+        per_layer += (5 * hidden + 2 * inner) * (2 if dtype == "bfloat16" else 4)
     activations = n_tokens * (layers * per_layer + 12 * hidden) + 128 * text.vocab_size * 10
     return int(SAFETY * activations + 16 * n_params_trainable)
 

@@ -1,6 +1,7 @@
 """K adapters ("cells") of one frozen causal language model, trained in one forward and backward pass."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -10,16 +11,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loralaw.errors import InputError, ModelError, did_you_mean
+from loralaw.errors import InputError, did_you_mean
 from loralaw.miub import LayerStatistics, effective_rank
-from loralaw.tasks import NOT_SCORED
 from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
-from loralaw.training.batch import Batch, check_batch, check_tokens, pad_right
-from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter
+from loralaw.training.batch import Batch, check_batch, check_cells, check_tokens
+from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter, flatten_row_scale
 from loralaw.training.cell import PackCell, RunningCell
-from loralaw.training.frozen_base import FrozenBase
-from loralaw.training.head_loss import ScoredTokens, mean_losses
-from loralaw.training.packed_linear import PackedLinear, PackPass, PassSlot, Probe
+from loralaw.training.gradients import add_gradients
+from loralaw.training.packed_base import PackedBase
+from loralaw.training.packed_linear import Learns, PackPass, Probe
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows, statistics_probe
 
 
@@ -28,7 +28,7 @@ class Pack:
 
     The rows of a batch are K contiguous groups, one a cell, and every adapted layer computes
 
-        y_k = W₀ x_k + b + s_k B_k A_k x_k        for the rows of cell k
+        y_k = α_k ⊙ (W₀ x_k + b) + s_k B_k A_k x_k        for the rows of cell k (α_k of α-LoRA only)
 
     with one product for the frozen W₀ and batched small products for the adapters. Nothing else in the model knows of
     cells: rows never mix. Every cell keeps its own AdamW, schedule, clipping and dropout stream. With one `pad_to` for
@@ -42,6 +42,8 @@ class Pack:
         cells: what to train.
         dtype: of the products, torch.float32 or torch.bfloat16; adapters and optimizers are float32 always.
         pad_to: every training batch is padded to this many tokens.
+        n_micro_batches: every batch of training goes through in so many equal parts, for the memory of one; the steps
+            are those of the whole batch.
 
     Raises:
         ModelError: a model that packing would compute wrongly, or targets that it does not have; before any training.
@@ -52,17 +54,22 @@ class Pack:
     """
 
     def __init__(
-        self, model: PreTrainedModel, cells: Sequence[PackCell], *, dtype: torch.dtype = torch.float32, pad_to: int
+        self,
+        model: PreTrainedModel,
+        cells: Sequence[PackCell],
+        *,
+        dtype: torch.dtype = torch.float32,
+        pad_to: int,
+        n_micro_batches: int = 1,
     ) -> None:
-        _check_cells(cells, pad_to)
-        self.pad_to = pad_to
-        self._base = FrozenBase(model, dtype)
-        self._slot = PassSlot()
-        self._packed: dict[str, PackedLinear] = {}
+        check_cells(cells, pad_to, n_micro_batches)
+        self.pad_to, self._n_micro_batches = pad_to, n_micro_batches
+        self._base = PackedBase(model, dtype)
+        self._buckets: list[Bucket] = []
         try:
             self._cells = [self._start(cell) for cell in cells]
             self._lay_out()
-            self._replace_layers()
+            self._base.replace(dict.fromkeys(name for cell in self._cells for name in cell.adapter.layers))
             self._check_layers_are_used()
         except BaseException:
             self.unload()
@@ -74,7 +81,7 @@ class Pack:
         return tuple(cell.key for cell in self._cells)
 
     def step(self, batches: Mapping[str, Batch]) -> dict[str, float]:
-        """One optimizer step of every cell.
+        """One optimizer step of every adapter; where α learns in the same steps ("joint"), of α too.
 
         Args:
             batches: for each key of the pack, its (ids, labels) of (its batch size, at most `pad_to`).
@@ -86,20 +93,33 @@ class Pack:
         Raises:
             InputError: keys, shapes or types that do not fit, or a batch without a scored token.
         """
-        self._check_loaded()
-        self._check_batches(batches)
-        ids = torch.cat([pad_right(batches[key][0], self.pad_to, 0) for key in self.keys])
-        labels = [pad_right(batches[key][1], self.pad_to, NOT_SCORED) for key in self.keys]
-        n_scored = [int((part[:, 1:] != NOT_SCORED).sum()) for part in labels]
-        scored = ScoredTokens.of(torch.cat(labels).to(self._base.device))
-        hidden = self._train_forward(ids, {key: batches[key][0].shape[1] for key in self.keys})
-        losses = mean_losses(hidden.flatten(0, 1)[scored.positions], self._base.head, scored.targets, n_scored)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
+        losses = self._add_gradients(batches, Learns.ADAPTER)
         for cell in self._cells:
             cell.optimizer_step()
-        for bucket in self._buckets:
-            bucket.zero_gradients()
-        return dict(zip(self.keys, losses.tolist(), strict=True))
+        self._zero_gradients()
+        return losses
+
+    def row_scale_step(self, batches: Mapping[str, Batch]) -> dict[str, float]:
+        """One step of α of some cells, their adapters fixed; the other cells have no part in it.
+
+        Args:
+            batches: as of `step`, for cells whose α has steps of its own.
+
+        Returns:
+            Each cell's mean loss before the step, nats a token.
+
+        Raises:
+            InputError: as `step`, or a cell without steps of α.
+        """
+        for key in batches:
+            if self._cell(key).row_scale is None or self._cell(key).is_joint:
+                raise InputError(f'cell "{key}" has no row scale that learns in steps of its own')
+        with self.only(batches.keys()):
+            losses = self._add_gradients(batches, Learns.ROW_SCALE)
+            for cell in self._cells:
+                cell.row_scale_step()
+            self._zero_gradients()
+        return losses
 
     def keep(self, keys: Collection[str]) -> None:
         """Go on with these cells only; the others' numbers are gone, so save them first.
@@ -111,6 +131,21 @@ class Pack:
             self._cell(key)
         self._cells = [cell for cell in self._cells if cell.key in keys]
         self._lay_out()
+
+    @contextmanager
+    def only(self, keys: Collection[str]) -> Iterator[None]:
+        """Inside the `with` block the pack is these cells alone; afterwards it is as before, and the others untouched.
+
+        Raises:
+            InputError: a key that is not in the pack.
+        """
+        everyone = self._cells
+        self.keep(keys)
+        try:
+            yield
+        finally:
+            self._cells = everyone
+            self._lay_out()
 
     @torch.no_grad()
     def score(self, ids: Tensor, labels: Tensor) -> Scores:
@@ -171,18 +206,22 @@ class Pack:
         """
         save_adapter(self._cell(key).adapter, self._trained(key), self._base.model.name_or_path, Path(folder))
 
+    def row_scales(self, key: str) -> dict[str, Tensor]:
+        """α of a cell by layer, (out,) float32 each, as it is now; empty where there is none.
+
+        Raises:
+            InputError: a key that is not in the pack.
+        """
+        layers = self._trained(key).items()
+        return {name: layer.row_scale for name, layer in layers if layer.row_scale is not None}
+
     def n_params_trainable(self, key: str) -> int:
         """Number of trained numbers of a cell, without padding."""
         return self._cell(key).adapter.n_params_trainable
 
     def unload(self) -> PreTrainedModel:
         """Give the model back exactly as it was; the pack cannot step or score any more. Again: does nothing."""
-        model = self._base.model
-        for name, packed in self._packed.items():
-            _set_layer(model, name, packed.base)
-        self._packed = {}
-        self._base.restore()
-        return model
+        return self._base.unload()
 
     def __enter__(self) -> Self:
         return self
@@ -198,58 +237,47 @@ class Pack:
         adapter = build_adapter(self._base.model, cell.peft_config, cell.seed)
         row = flatten_adapter(adapter).to(self._base.device)
         generator = torch.Generator(self._base.device).manual_seed(cell.seed)
-        return RunningCell(cell, adapter, nn.Parameter(row), generator)
+        alpha = flatten_row_scale(adapter)
+        row_scale = None if alpha is None else nn.Parameter(alpha.to(self._base.device))
+        return RunningCell(cell, adapter, nn.Parameter(row), row_scale, generator)
 
     def _lay_out(self) -> None:
         """Put the cells into buckets, moving their numbers; their optimizers and counters go on."""
         self._cells.sort(key=bucket_key)  # stable, so equal cells keep their order
-        self._buckets = [Bucket(list(cells)) for _, cells in groupby(self._cells, key=bucket_key)]
-
-    def _replace_layers(self) -> None:
-        model = self._base.model
-        for name in dict.fromkeys(name for cell in self._cells for name in cell.adapter.layers):
-            self._packed[name] = PackedLinear(name, model.get_submodule(name), self._base.dtype, self._slot)
-            _set_layer(model, name, self._packed[name])
+        unchanged = {tuple(bucket.cells): bucket for bucket in self._buckets}
+        groups = [tuple(cells) for _, cells in groupby(self._cells, key=bucket_key)]
+        self._buckets = [unchanged.get(cells) or Bucket(cells) for cells in groups]
 
     @torch.no_grad()
     def _check_layers_are_used(self) -> None:
-        """Some models read a layer's weight instead of calling it; its adapter would then do nothing."""
         ids = torch.zeros(len(self._cells), 2, dtype=torch.int64)
         current = PackPass(self._buckets, [1] * len(self._buckets), 2, self._base.dtype)
-        self._run(ids, current)
-        unused = self._packed.keys() - current.layers_seen
-        if unused:
-            raise ModelError(
-                f"{type(self._base.model).__name__} never calls {sorted(unused)[:3]}: adapters there would do nothing; "
-                "leave them out of target_modules"
-            )
+        self._base.run(ids, current)
+        self._base.check_is_used(current.layers_seen)
 
     # --- running ---
 
     def _blocks(self, ids: Tensor) -> Iterator[slice]:
         """Rows that go through the model together."""
-        self._check_loaded()
+        self._base.check_loaded()
         if not self._cells:
             raise InputError("the pack has no cell left: nothing to measure")
         return row_blocks(ids)
 
-    def _train_forward(self, ids: Tensor, lengths: Mapping[str, int]) -> Tensor:
-        rows = [bucket.batch_size for bucket in self._buckets]
-        return self._run(ids, PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, dropout_lengths=lengths))
+    def _add_gradients(self, batches: Mapping[str, Batch], learns: Learns) -> dict[str, float]:
+        self._base.check_loaded()
+        self._check_batches(batches)
+        return add_gradients(self._base, self._buckets, batches, self.pad_to, learns, self._n_micro_batches)
+
+    def _zero_gradients(self) -> None:
+        for bucket in self._buckets:
+            bucket.zero_gradients()
 
     def _score_forward(self, ids: Tensor, probe: Probe | None) -> Tensor:
         """The same rows for every cell."""
         rows = [len(ids)] * len(self._buckets)
         current = PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, probe=probe)
-        return self._run(ids.repeat(len(self._cells), 1), current)
-
-    def _run(self, ids: Tensor, current: PackPass) -> Tensor:
-        self._slot.current = current
-        try:
-            return self._base.hidden_states(ids.to(self._base.device))
-        finally:
-            self._slot.current = None
-            current.forget_input()
+        return self._base.run(ids.repeat(len(self._cells), 1), current)
 
     # --- checking ---
 
@@ -263,25 +291,8 @@ class Pack:
         cell = self._cell(key)
         return next(bucket for bucket in self._buckets if cell in bucket.cells).adapter_of(cell)
 
-    def _check_loaded(self) -> None:
-        if not self._packed:
-            raise InputError("this pack was unloaded: build a new Pack to go on")
-
     def _check_batches(self, batches: Mapping[str, Batch]) -> None:
         if not self._cells or set(batches) != set(self.keys):
             raise InputError(f"batches are for {sorted(batches)}, the pack has {sorted(self.keys)}: give one a cell")
         for cell in self._cells:
             check_batch(cell.cell, batches[cell.key], self.pad_to)
-
-
-def _set_layer(model: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, layer)
-
-
-def _check_cells(cells: Sequence[PackCell], pad_to: int) -> None:
-    keys = [cell.key for cell in cells]
-    if not keys or len(set(keys)) < len(keys):
-        raise InputError(f"a pack needs cells with different keys; given: {keys}")
-    if pad_to < 2:
-        raise InputError(f"pad_to is {pad_to}; a row needs at least 2 tokens to predict one")

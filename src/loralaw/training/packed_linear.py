@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 import torch
@@ -15,6 +16,16 @@ from loralaw.training.bucket import Bucket, LayerFactors
 
 Probe = Callable[[str, Bucket, Tensor, Tensor], None]
 """Receives (layer name, bucket, z, u) of every adapted layer; z and u are (K, rows·length, out). It may not keep z."""
+
+
+class Learns(Enum):
+    """What a pass makes gradients of."""
+
+    NOTHING = auto()
+    ADAPTER = auto()
+    """A and B; and α of the cells in which it learns with them."""
+    ROW_SCALE = auto()
+    """α alone."""
 
 
 @dataclass
@@ -32,7 +43,10 @@ class PackPass:
     """Of the products."""
     dropout_lengths: Mapping[str, int] | None = None
     """Each cell's own unpadded length where adapter dropout is active, None where it is not."""
+    micro_batch: int = 0
+    """Which part of each cell's batch this is, where it goes through in parts."""
     probe: Probe | None = None
+    learns: Learns = Learns.NOTHING
     layers_seen: set[str] = field(default_factory=set)
     _last_input: tuple[Tensor | None, Tensor | None] = (None, None)
 
@@ -58,6 +72,10 @@ class PackPass:
             self._last_input = x, matrix
         return matrix
 
+    def row_scale_learns(self, bucket: Bucket) -> bool:
+        """Whether α of a bucket with row scales gets a gradient, for which the layers keep their frozen output."""
+        return self.learns is Learns.ROW_SCALE or (self.learns is Learns.ADAPTER and bucket.is_joint)
+
     def forget_input(self) -> None:
         """Let go of the last input, or it would live until the next pass."""
         self._last_input = None, None
@@ -66,10 +84,12 @@ class PackPass:
         """Masks for x (K, rows·length, in), None without dropout; padding is masked whole."""
         if self.dropout_lengths is None or bucket.dropout == 0.0:
             return None
-        masks = torch.zeros(len(bucket.cells), bucket.batch_size, self.length, x.shape[-1], device=x.device)
+        n_rows = x.shape[1] // self.length
+        rows = slice(self.micro_batch * n_rows, (self.micro_batch + 1) * n_rows)
+        masks = torch.zeros(len(bucket.cells), n_rows, self.length, x.shape[-1], device=x.device)
         for mask, cell in zip(masks, bucket.cells, strict=True):
             length = self.dropout_lengths[cell.key]
-            mask[:, :length] = cell.dropout_mask(length, x.shape[-1])
+            mask[:, :length] = cell.dropout_mask(length, x.shape[-1])[rows]
         return masks.view_as(x).to(x.dtype)
 
     def check_input(self, layer: str, x: Tensor) -> None:
@@ -89,7 +109,9 @@ class PassSlot:
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer with the adapters of all cells: y = xW₀ᵀ + b + s·(xA)B, each cell on its own rows.
+    """A frozen linear layer with the adapters of all cells, each on its own rows: y = α ⊙ (xW₀ᵀ + b) + s·(xA)B.
+
+    Cells without a row scale have no α.
 
     Args:
         name: the layer's name in the base model.
@@ -131,7 +153,8 @@ class PackedLinear(nn.Module):
 class _PackedProduct(torch.autograd.Function):
     """The whole layer in one autograd node, so that neither direction makes an extra full-size pass for the sum.
 
-    Saves the cast input once and h = s·xA. The adapters' gradients are added straight into the buckets' matrices.
+    Saves the cast input once, h = s·xA, and z = xW₀ᵀ + b where α learns. The gradients of adapters and row scales are
+    added straight into the buckets' matrices. α is a float32 factor, as s is.
     """
 
     @staticmethod
@@ -141,20 +164,22 @@ class _PackedProduct(torch.autograd.Function):
         n_out, n_in = weight.shape
         flat = current.cast(x)
         y = F.linear(flat, weight, bias)
-        parts, saved, masks = current.parts(name), [], []
+        parts, saved = current.parts(name), []
         for bucket, factors, tokens in parts:
-            n_cells = len(bucket.cells)
+            n_cells, z = len(bucket.cells), None
             x_cells, y_cells = flat[tokens].view(n_cells, -1, n_in), y[tokens].view(n_cells, -1, n_out)
             mask = current.dropout_masks(bucket, x_cells)
-            a, b = factors.a.to(weight.dtype), factors.b.to(weight.dtype)
+            a, b = factors.a.values.to(weight.dtype), factors.b.values.to(weight.dtype)
             h = torch.bmm(x_cells if mask is None else x_cells * mask, a).mul_(bucket.scaling)
+            if factors.row_scale is not None:
+                z = y_cells.clone() if current.row_scale_learns(bucket) else None
+                y_cells.mul_(factors.row_scale.values)
             if current.probe is not None:
                 current.probe(name, bucket, y_cells, torch.bmm(h, b))
             y_cells.baddbmm_(h, b)
-            saved += [a, b, h]
-            masks.append(mask)
-        ctx.save_for_backward(flat, weight, *saved, *masks)
-        ctx.parts, ctx.x_shape, ctx.x_dtype = parts, x.shape, x.dtype
+            saved += [a, b, h, mask, z]
+        ctx.save_for_backward(flat, weight, *saved)
+        ctx.parts, ctx.learns, ctx.x_shape, ctx.x_dtype = parts, current.learns, x.shape, x.dtype
         return y.view(*x.shape[:-1], n_out)
 
     @staticmethod
@@ -163,14 +188,17 @@ class _PackedProduct(torch.autograd.Function):
         flat, weight, *saved = ctx.saved_tensors
         n_out, n_in = weight.shape
         g = gradient.reshape(-1, n_out)
-        grad_x = g @ weight if ctx.needs_input_grad[0] else None
+        grad_x = _frozen_gradient(g, ctx.parts) @ weight if ctx.needs_input_grad[0] else None
         for number, (bucket, factors, tokens) in enumerate(ctx.parts):
             n_cells = len(bucket.cells)
-            (a, b, h), mask = saved[3 * number : 3 * number + 3], saved[3 * len(ctx.parts) + number]
+            a, b, h, mask, z = saved[5 * number : 5 * number + 5]
             x_cells, g_cells = flat[tokens].view(n_cells, -1, n_in), g[tokens].view(n_cells, -1, n_out)
             grad_h = torch.bmm(g_cells, b.mT).mul_(bucket.scaling)
-            factors.gradient_a.add_(torch.bmm((x_cells if mask is None else x_cells * mask).mT, grad_h))
-            factors.gradient_b.add_(torch.bmm(h.mT, g_cells))
+            if ctx.learns is Learns.ADAPTER:
+                factors.a.gradients.add_(torch.bmm((x_cells if mask is None else x_cells * mask).mT, grad_h))
+                factors.b.gradients.add_(torch.bmm(h.mT, g_cells))
+            if z is not None:
+                factors.row_scale.gradients.add_((g_cells.float() * z).sum(1, keepdim=True))
             if grad_x is not None:
                 grad_cells = grad_x[tokens].view(n_cells, -1, n_in)
                 if mask is None:
@@ -178,3 +206,14 @@ class _PackedProduct(torch.autograd.Function):
                 else:
                     grad_cells.add_(torch.bmm(grad_h, a.mT).mul_(mask))
         return None if grad_x is None else grad_x.to(ctx.x_dtype).view(ctx.x_shape), None, None, None, None, None
+
+
+def _frozen_gradient(gradient: Tensor, parts: Sequence[tuple[Bucket, LayerFactors, slice]]) -> Tensor:
+    """The gradient of xW₀ᵀ + b, from that of the layer's output (tokens, out): α ⊙ it where a cell has α."""
+    scaled = [(factors.row_scale.values, tokens) for _, factors, tokens in parts if factors.row_scale is not None]
+    if not scaled:
+        return gradient
+    of_frozen = gradient.clone()
+    for row_scale, tokens in scaled:
+        of_frozen[tokens].view(len(row_scale), -1, gradient.shape[1]).mul_(row_scale)
+    return of_frozen

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loralaw.errors import ModelError, StorageError
+from loralaw.errors import InputError, ModelError, StorageError
 from loralaw.miub import LayerStatistics
 from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers
 from loralaw.miub.batch_tokens import BatchTokens
@@ -26,6 +26,7 @@ from loralaw.store import ADAPTER, MODEL
 from loralaw.training.adapters import set_layout, write_adapter
 from loralaw.training.cell_settings import peft_config_of
 from loralaw.training.frozen_base import FrozenBase, output_head
+from loralaw.training.quantised import why_not_on
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows
 from loralaw.tuners.peft_surface import quiet_peft
 
@@ -45,11 +46,14 @@ class SoloModel:
 
     Raises:
         ModelError: a model that cannot be trained or scored here, or targets that it does not have.
+        InputError: the model is quantised in a way that the method cannot train on.
     """
 
     def __init__(self, base: PreTrainedModel, cell: Cell) -> None:
         self.keys = (cell.key,)
         self._is_full = cell.method["name"] == "full"
+        if reason := why_not_on(base.config, cell.method["name"], base.device):
+            raise InputError(reason)
         self._use_cache = getattr(base.config, "use_cache", True)
         self._model = copy.deepcopy(base) if self._is_full else _copy_sharing_weights(base)
         dtype = torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
@@ -185,5 +189,12 @@ def _copy_sharing_weights(model: PreTrainedModel) -> PreTrainedModel:
     """Modules of its own around the same numbers: what is hung into it or switched in it stays in the copy."""
     shared: dict[int, Tensor] = {id(buffer): buffer for buffer in model.buffers()}
     for parameter in model.parameters():
-        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        shared[id(parameter)] = _parameter_sharing_numbers(parameter)
     return copy.deepcopy(model, shared)  # type: ignore[arg-type]
+
+
+def _parameter_sharing_numbers(parameter: nn.Parameter) -> Tensor:
+    """Also a quantised one, which is of its library's own kind and knows more of itself than its numbers."""
+    own = torch.Tensor._make_subclass(type(parameter), parameter.data, False)
+    vars(own).update(vars(parameter))
+    return own

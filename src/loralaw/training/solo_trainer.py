@@ -15,8 +15,8 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED, EncodedRows
-from loralaw.training.batch import check_scored
-from loralaw.training.cell_settings import learning_rate_of, n_steps_of, warmup_steps_of
+from loralaw.training.batch import raise_unscored
+from loralaw.training.cell_settings import learning_rate_of, n_steps_of, row_scale_protocol_of, warmup_steps_of
 from loralaw.training.encoded_task import batch_rows
 from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer
 
@@ -40,7 +40,8 @@ class _PackOrder:
     args: TrainingArguments
 
     def _get_train_sampler(self, train_dataset: Any = None) -> list[int]:
-        batches = batch_rows(len(train_dataset), self.args.per_device_train_batch_size, self.args.seed)
+        batch_size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        batches = batch_rows(len(train_dataset), batch_size, self.args.seed)
         return [row for batch in itertools.islice(batches, self.args.max_steps) for row in batch]
 
 
@@ -55,25 +56,37 @@ class _AlphaLoraTrainer(_PackOrder, AlphaLoraTrainer):
 class LossOfStep:
     """The mean cross-entropy of a batch over its scored tokens, as `Trainer(compute_loss_func=...)` calls it.
 
-    It keeps the last value: the Trainer's own log rounds and averages.
+    It is called for a part of the batch at a time, and gives the part's share of the mean. It keeps the last value of a
+    whole batch: the Trainer's own log rounds and averages.
+
+    Args:
+        key: the cell's.
+        n_micro_batches: parts of a batch.
 
     Raises:
-        InputError: when called with a batch without a scored token.
+        InputError: when called for a batch without a scored token.
     """
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, n_micro_batches: int) -> None:
         self.last = torch.tensor(float("nan"))
-        self._key = key
+        self._key, self._n_micro_batches, self._parts = key, n_micro_batches, list[Tensor]()
 
-    def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
-        check_scored(self._key, labels)
+    def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
+        """`num_items_in_batch` are the scored tokens of the whole batch, as the Trainer counts them."""
+        if not num_items_in_batch:
+            raise_unscored(self._key)
         logits = outputs["logits"][:, :-1].flatten(0, 1).float()
-        loss = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=NOT_SCORED)
-        self.last = loss.detach()
+        total = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=NOT_SCORED, reduction="sum")
+        loss = total / num_items_in_batch
+        self._parts.append(loss.detach())
+        if len(self._parts) == self._n_micro_batches:
+            self.last, self._parts = torch.stack(self._parts).sum(), []
         return loss
 
 
-def solo_trainer(model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: LossOfStep) -> Trainer:
+def solo_trainer(
+    model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: LossOfStep, n_micro_batches: int
+) -> Trainer:
     """The Trainer of a cell: nothing is saved, reported or shown.
 
     Held out or not, the rows of α are out of the cell's own `n_train_examples`.
@@ -84,13 +97,20 @@ def solo_trainer(model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: L
         cell: what to train.
         folder: a place that is deleted afterwards.
         loss: is told the loss of every step.
+        n_micro_batches: parts of a batch.
     """
-    of_row_scale = {name: value for name, value in cell.method.items() if name.startswith("row_scale_")}
-    if of_row_scale.get("row_scale_protocol") == "joint":  # which has no steps and no rows of α's own
-        of_row_scale = {name: of_row_scale[name] for name in ("row_scale_protocol", "row_scale_learning_rate")}
-    trainer = (_AlphaLoraTrainer if of_row_scale else _Trainer)(
+    protocol = row_scale_protocol_of(cell)
+    of_row_scale: dict[str, Any] = {}
+    if protocol is not None:
+        of_row_scale = {
+            "row_scale_protocol": protocol.name,
+            "row_scale_learning_rate": protocol.learning_rate,
+            "row_scale_every": protocol.every,
+            "row_scale_share": protocol.share,
+        }
+    trainer = (_AlphaLoraTrainer if protocol else _Trainer)(
         model,
-        _arguments(cell, model.device, folder),
+        _arguments(cell, model.device, folder, n_micro_batches),
         train_dataset=_TrainingRows(rows, cell.n_train_examples),
         compute_loss_func=loss,
         **of_row_scale,
@@ -99,13 +119,14 @@ def solo_trainer(model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: L
     return trainer
 
 
-def _arguments(cell: Cell, device: torch.device, folder: str) -> TrainingArguments:
+def _arguments(cell: Cell, device: torch.device, folder: str, n_micro_batches: int) -> TrainingArguments:
     """A cell's settings in the Trainer's words."""
     training = cell.training
     arguments = TrainingArguments(
         output_dir=folder,
         max_steps=n_steps_of(cell),
-        per_device_train_batch_size=training["batch_size"],
+        per_device_train_batch_size=training["batch_size"] // n_micro_batches,
+        gradient_accumulation_steps=n_micro_batches,
         learning_rate=learning_rate_of(cell),
         lr_scheduler_type=training["schedule"],
         warmup_steps=warmup_steps_of(cell),

@@ -6,7 +6,7 @@ from typing import Any
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.training.cell_settings import is_packed
+from loralaw.training.cell_settings import path_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import PackEvents
 from loralaw.training.train_pack import train_pack
@@ -14,11 +14,16 @@ from loralaw.training.train_solo import train_solo
 
 
 def train_cells(
-    base: BaseModel, task: EncodedTask, cells: Sequence[Cell], folder_of: Callable[[str], Path], events: PackEvents
+    base: BaseModel,
+    task: EncodedTask,
+    cells: Sequence[Cell],
+    folder_of: Callable[[str], Path],
+    events: PackEvents,
+    n_micro_batches: int = 1,
 ) -> Iterator[dict[str, Any]]:
-    """Train cells of one base model and one number of steps, and measure each.
+    """Train cells of one base model, and measure each.
 
-    Cells whose method `is_packed` train together, the others one after the other.
+    Those whose `path_of` is "packed" train together, the others one after the other.
 
     Args:
         base: the base model; it is left as it was.
@@ -27,16 +32,21 @@ def train_cells(
         folder_of: the folder of a key. Below it `adapter` is written (PEFT's format) or, for full fine-tuning, `model`
             (transformers' format, with the tokenizer), before the record is given out.
         events: what to call while training.
+        n_micro_batches: every cell's batch goes through in so many equal parts (`micro_batch_counts` of the batch size
+            has the values that can be), for where even a cell alone needs too much memory. Steps and losses are those
+            of the whole batch, up to rounding.
 
     Yields:
         The record of each cell, as soon as it is there.
 
     Raises:
+        InputError: the batch cannot be cut into so many parts.
         ModelError: the base model is one that cannot be trained here.
         StorageError: the disk refused; cells whose records were given out are safe.
     """
-    if packed := [cell for cell in cells if is_packed(cell.method)]:
-        yield from train_pack(base, task, packed, folder_of, events)
+    paths = {cell.key: path_of(cell, base.model.config) for cell in cells}
+    if packed := [cell for cell in cells if paths[cell.key] == "packed"]:
+        yield from train_pack(base, task, packed, folder_of, events, n_micro_batches)
     for cell in cells:
-        if not is_packed(cell.method):
-            yield train_solo(base, task, cell, folder_of(cell.key), events)
+        if paths[cell.key] == "trainer":
+            yield train_solo(base, task, cell, folder_of(cell.key), events, n_micro_batches)

@@ -1,4 +1,4 @@
-"""One cell in, its adapter or model and its measurements out: for methods that cannot share a forward pass."""
+"""One cell in, its adapter or model and its measurements out: for what cannot share a forward pass."""
 
 import math
 import tempfile
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from loralaw.models import BaseModel
-from loralaw.spec import AlphaLoraMethod, Cell
+from loralaw.spec import Cell
 from loralaw.training import machine
-from loralaw.training.cell_settings import has_row_scale, n_steps_of
+from loralaw.training.batch import check_micro_batches
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import Ledger, PackEvents
 from loralaw.training.measure import measure
@@ -18,7 +18,9 @@ from loralaw.training.solo_trainer import LossOfStep, random_state_kept, solo_tr
 from loralaw.training.solo_watch import SoloWatch
 
 
-def train_solo(base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, events: PackEvents) -> dict[str, Any]:
+def train_solo(
+    base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, events: PackEvents, n_micro_batches: int = 1
+) -> dict[str, Any]:
     """Train one cell with transformers' Trainer, and measure it; `base` is left exactly as it was.
 
     Data and their order, loss, optimizer, schedule, clipping and the adapter's first weights are those of a pack; only
@@ -33,6 +35,7 @@ def train_solo(base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, eve
         cell: of any method.
         folder: the cell's; `adapter` or `model` below it is written at the end.
         events: what to call while training.
+        n_micro_batches: see `train_cells`.
 
     Returns:
         The cell's record: finished, or diverged at the step where the loss stops being finite.
@@ -47,11 +50,12 @@ def train_solo(base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, eve
     **Departs from source**: of the α-LoRA authors' protocol a cell has α's rows, their order and its steps, not the
     rest: a training is one long epoch, the adapter's moments and warm-up are the study's, and the last step is kept.
     """
+    check_micro_batches(n_micro_batches, cell.training["batch_size"])
     machine.reset_peak_memory()
     with random_state_kept(base.model.device):
         solo = SoloModel(base.model, cell)
-        ledger = Ledger(base, task, [cell], {cell.key: solo.n_params_trainable})
-        watch = _train(solo, task, cell, ledger, events)
+        ledger = Ledger(base, task, [cell], {cell.key: solo.n_params_trainable}, "trainer", n_micro_batches)
+        watch = _train(solo, task, cell, ledger, events, n_micro_batches)
         if watch.reason:
             return ledger.diverged(cell.key, watch.reason)
         started = time.perf_counter()
@@ -63,25 +67,16 @@ def train_solo(base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, eve
     return ledger.finished(cell.key, measured, seconds, row_scale=watch.row_scale())
 
 
-def _train(solo: SoloModel, task: EncodedTask, cell: Cell, ledger: Ledger, events: PackEvents) -> SoloWatch:
+def _train(
+    solo: SoloModel, task: EncodedTask, cell: Cell, ledger: Ledger, events: PackEvents, n_micro_batches: int
+) -> SoloWatch:
     """All steps, or those until the loss is not finite."""
-    loss = LossOfStep(cell.key)
+    loss = LossOfStep(cell.key, n_micro_batches)
     watch = SoloWatch(solo.trained, cell, loss, ledger, events)
     with tempfile.TemporaryDirectory() as nowhere:
-        trainer = solo_trainer(solo.trained, task.train(cell.seed), cell, nowhere, loss)
+        trainer = solo_trainer(solo.trained, task.train(cell.seed), cell, nowhere, loss, n_micro_batches)
         trainer.add_callback(watch)
-        if has_row_scale(cell):
-            ledger.add_counts(cell.key, _row_scale_counts(trainer, cell))
         started = time.perf_counter()
         trainer.train()
         ledger.add_seconds([cell.key], time.perf_counter() - started)
     return watch
-
-
-def _row_scale_counts(trainer: Any, cell: Cell) -> dict[str, int]:
-    """α may have no rows of its own: then it learns from the adapter's, in its steps."""
-    rows = trainer.train_dataset if trainer.row_scale_dataset is None else trainer.row_scale_dataset
-    return {
-        "n_row_scale_steps": AlphaLoraMethod.model_validate(cell.method).n_row_scale_steps(n_steps_of(cell)),
-        "n_row_scale_examples": len(rows),
-    }

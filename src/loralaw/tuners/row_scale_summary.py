@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,12 +74,11 @@ def row_scale_summary(model: nn.Module, adapter: str | None = None) -> RowScaleS
 
     **Source**: ours. That α keeps and cuts off rows of the frozen weights is from the α-LoRA paper (arXiv 2510.21345).
     """
-    scales = {name: _finite(name, alpha) for name, alpha in row_scales(model, adapter).items()}
-    types = module_types(scales)
+    scales = row_scales(model, adapter)
+    types, layers = module_types(scales), layers_of(scales)
     by_type: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for name, alpha in scales.items():
-        by_type[types[name]].append(alpha)
-    layers = [{"layer": name, "module_type": types[name], **_layer_numbers(a)} for name, a in scales.items()]
+        by_type[types[name]].append(_finite(name, alpha))
     return RowScaleSummary(
         layers=layers,
         by_module_type=[
@@ -104,12 +103,29 @@ def row_scale_drift(model: nn.Module) -> dict[str, float]:
     Raises:
         InputError: the model has no row scale.
     """
+    return drift_of(row_scales(model))
+
+
+def drift_of(scales: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """As `row_scale_drift`, of (rows,) each by layer."""
     by_type: dict[str, list[torch.Tensor]] = defaultdict(list)
-    scales = row_scales(model)
     types = module_types(scales)
     for name, alpha in scales.items():
         by_type[types[name]].append(alpha)
     return {name: rms_change(alphas) for name, alphas in by_type.items()}
+
+
+def layers_of(scales: Mapping[str, torch.Tensor]) -> list[dict[str, Any]]:
+    """The `layers` of a `RowScaleSummary`, of (rows,) each by layer.
+
+    Raises:
+        InputError: a row scale that is not finite.
+    """
+    types = module_types(scales)
+    return [
+        {"layer": name, "module_type": types[name], **_layer_numbers(_finite(name, alpha))}
+        for name, alpha in scales.items()
+    ]
 
 
 def _texts(row: dict[str, Any]) -> list[str]:

@@ -1,10 +1,9 @@
-"""What a cell is called, how much work it is, and in which arithmetic it trains: for studies and single trainings."""
+"""What cells are called, and in which arithmetic they train: for studies and single trainings."""
 
 from collections.abc import Sequence
 
 from loralaw.spec import Cell, StudySpec
-from loralaw.study.check import CheckedStudy
-from loralaw.training import machine, n_steps_of
+from loralaw.training import machine
 
 
 def title_of(cell: Cell) -> str:
@@ -16,17 +15,6 @@ def title_of(cell: Cell) -> str:
 def pack_title(cells: Sequence[Cell]) -> str:
     """What a person calls cells that train together."""
     return title_of(cells[0]) if len(cells) == 1 else f"{len(cells)} cells of {cells[0].base_model}"
-
-
-def step_work(cell: Cell, checked: CheckedStudy) -> float:
-    """Parameters times tokens of one step of a cell, which is nearly proportional to time."""
-    n_params = checked.models[cell.base_model].n_params
-    return float(n_params * cell.training["batch_size"] * cell.training["max_length"])
-
-
-def cell_work(cell: Cell, checked: CheckedStudy) -> float:
-    """`step_work` of all steps."""
-    return step_work(cell, checked) * n_steps_of(cell)
 
 
 def with_dtype(spec: StudySpec, stored: str | None = None) -> StudySpec:

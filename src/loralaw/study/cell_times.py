@@ -1,0 +1,68 @@
+"""How long cells will take: from the cells that have ended, or roughly from this machine's speed."""
+
+from functools import cache
+from typing import NamedTuple
+
+import polars as pl
+
+from loralaw.laws import Basis, CostModel, CostSetting
+from loralaw.study.cell_needs import CellNeeds
+from loralaw.study.check import CheckedStudy
+from loralaw.training import machine
+from loralaw.training.product_speed import product_flops_per_second
+
+UTILISATION = {"packed": 0.5, "trainer": 0.2}
+"""Share of the speed of a float32 product of the model's shape that training and measuring come to, in bfloat16 too:
+what makes its products faster leaves all else as it was. Rounded from micro-0.4m and micro-1.3m on a busy CPU."""
+ROUGH_FACTOR = 3
+"""Either way, of a time that is told without any record."""
+
+
+class CellTime(NamedTuple):
+    """Of one cell: its share of its pack."""
+
+    seconds: float
+    relative_error: float | None
+    """Typical; None where it is not known."""
+    basis: str
+    """What it rests on, in words."""
+
+
+def of_this_machine(table: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a study's table whose times were taken on a device like this one."""
+    return table.filter(pl.col("device") == machine.device_name())
+
+
+class CellTimes:
+    """Times of a study's cells.
+
+    Args:
+        checked: the study.
+        costs: learned from its cells that have ended on a machine like this one.
+        n_workers: packs at a time, which share the machine.
+    """
+
+    def __init__(self, checked: CheckedStudy, costs: CostModel, n_workers: int) -> None:
+        self._checked, self._costs, self._n_workers = checked, costs, n_workers
+        self._speed = cache(self._measured_speed)
+
+    def of(self, base_model: str, needs: CellNeeds, n_cells_together: int) -> CellTime:
+        told = self._costs.predict(
+            CostSetting(
+                base_model, needs.path, needs.n_steps, needs.train_flops, needs.evaluate_flops, n_cells_together
+            )
+        )
+        if told.basis is not Basis.NOTHING:
+            return CellTime(told.seconds, told.relative_error, told.message)
+        speed, share = self._speed(base_model), UTILISATION[needs.path]
+        basis = (
+            f"rough, within a factor of {ROUGH_FACTOR}, as no such cell has ended here: {share:.0%} of the "
+            f"{speed / 1e9:,.0f} GFLOP/s of a float32 product of the model's shape, measured just now"
+        )
+        of_worker = share * speed / self._n_workers
+        return CellTime((needs.train_flops + needs.evaluate_flops) / of_worker, None, basis)
+
+    def _measured_speed(self, base_model: str) -> float:
+        text = self._checked.models[base_model].skeleton.config.get_text_config()
+        inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
+        return product_flops_per_second(text.hidden_size, inner)

@@ -1,0 +1,59 @@
+"""How long the rest of a run will take, learned again and again from the cells that have ended."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import polars as pl
+
+from loralaw.laws import fit_costs
+from loralaw.spec import Cell
+from loralaw.study.cell_needs import CellNeeds, Needs
+from loralaw.study.cell_times import CellTimes, of_this_machine
+from loralaw.study.check import CheckedStudy
+
+Kind = tuple[str, CellNeeds, int]
+"""Base model, needs, and cells of a pack: cells of one kind take as long."""
+
+
+class TimeLeft:
+    """The cells that are left, by kind.
+
+    Args:
+        checked: the study.
+        needs: of its cells.
+        packs: those that are to be trained.
+        n_workers: packs at a time.
+    """
+
+    def __init__(self, checked: CheckedStudy, needs: Needs, packs: Iterable[tuple[Cell, ...]], n_workers: int) -> None:
+        self._checked, self._needs, self._n_workers = checked, needs, n_workers
+        self._kinds = {cell.key: (cell.base_model, needs.of(cell), len(pack)) for pack in packs for cell in pack}
+        self._left = Counter(self._kinds.values())
+        self._times: CellTimes | None = None
+
+    def note_ended(self, key: str) -> None:
+        """A cell is done."""
+        self._left[self._kinds.pop(key)] -= 1
+
+    def learn(self, table: pl.DataFrame) -> None:
+        """Take the costs of what has ended so far."""
+        if (table["status"] == "finished").any():
+            self._times = CellTimes(self._checked, fit_costs(of_this_machine(table)), self._n_workers)
+
+    def seconds(self, under_way: Iterable[tuple[tuple[Cell, ...], float]]) -> float | None:
+        """Of all that is left; None before anything has ended.
+
+        Args:
+            under_way: packs in training, each with the share of it that is done.
+        """
+        if self._times is None:
+            return None
+        total = sum(count * self._seconds(kind, self._times) for kind, count in self._left.items() if count)
+        for cells, share in under_way:
+            left = (kind for cell in cells if (kind := self._kinds.get(cell.key)))
+            total -= share * sum(self._seconds(kind, self._times) for kind in left)
+        return total / self._n_workers
+
+    def _seconds(self, kind: Kind, times: CellTimes) -> float:
+        base_model, needs, n_cells_together = kind
+        return times.of(base_model, needs, n_cells_together).seconds

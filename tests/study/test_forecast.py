@@ -1,0 +1,141 @@
+"""What a study will take, against what it then took, and what the settings say."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import loralaw
+from loralaw.errors import SpecError
+from loralaw.laws import CostModel
+from loralaw.spec import StudySpec, parse_study
+from loralaw.store import Study, write_json
+from loralaw.study import Forecast, cell_needs, forecast, plan_cells, plan_packs
+from loralaw.study.cell_times import CellTimes
+from loralaw.study.check import check
+from loralaw.study.forecast import groups_of
+from loralaw.training import machine
+
+TRAINING = {"steps": 20, "batch_size": 2, "max_length": 16, "dtype": "float32"}
+
+
+def spec(model: Path, text_file: Path, **changes: Any) -> StudySpec:
+    settings = {
+        "name": "s",
+        "base_models": [str(model)],
+        "task": str(text_file),
+        "methods": ["lora", "full"],
+        "ranks": [1, 4],
+        "sizes": [16],
+        "seeds": [0, 1],
+        "training": TRAINING,
+        "evaluation": {"test_examples": 4, "probe_examples": 4},
+    }
+    return parse_study({**settings, **changes}, "s")
+
+
+def groups(told: Forecast) -> dict[str, Any]:
+    return {group.path: group for group in told.groups}
+
+
+def bytes_of(study: Study) -> int:
+    return sum(file.stat().st_size for file in study.path.rglob("cells/*/**/*") if file.is_file())
+
+
+def test_it_says_what_then_comes(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    study, out = spec(tiny_model, text_file), tmp_path / "out"
+    told = forecast(study, out, jobs=1)
+    assert not out.exists()
+    assert (told.n_cells, told.n_ended, told.dtype) == (6, 0, "float32")
+    packed, alone = groups(told)["packed"], groups(told)["trainer"]
+    assert (packed.n_cells, packed.n_packs, packed.n_cells_largest) == (4, 1, 4)
+    assert (alone.n_cells, alone.n_packs, alone.n_cells_largest) == (2, 2, 1)
+    assert packed.n_tokens == 4 * 20 * 2 * 16
+    for group in told.groups:
+        assert group.seconds > 0
+        assert group.relative_error is None
+        assert "rough" in group.basis
+        assert "GFLOP/s" in group.basis
+
+    done = loralaw.run(study, out, executor="inline")
+    table = done.table()
+    assert sum(group.n_tokens for group in told.groups) == table["n_tokens_processed"].sum()
+    assert sum(g.flops for g in told.groups) == table["train_flops"].sum() + table["evaluate_flops"].sum()
+    assert told.disk_bytes == pytest.approx(bytes_of(done), rel=0.2)
+    again = forecast(study, out, jobs=1)
+    assert (again.n_ended, again.groups, again.seconds, again.memory_bytes, again.disk_bytes) == (6, [], 0, 0, 0)
+
+
+def test_what_has_ended_tells_how_long_the_rest_takes(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    """Three times the seeds: three times the time of the same cells, whatever this machine's products do."""
+    one, out = spec(tiny_model, text_file), tmp_path / "out"
+    took = loralaw.run(one, out, executor="inline").table()
+    more = spec(tiny_model, text_file, seeds=[0, 1, 2, 3, 4, 5, 6, 7])
+    told = forecast(more, out, jobs=1)
+    assert (told.n_cells, told.n_ended) == (24, 6)
+    for path, group in groups(told).items():
+        mine = took.filter(took["path"] == path)
+        assert group.n_cells == 3 * mine.height
+        assert group.basis.startswith(f"from {mine.height} cells")
+        measured = 3 * (mine["train_seconds"].sum() + mine["evaluate_seconds"].sum())
+        assert group.seconds == pytest.approx(measured, rel=0.05)
+
+
+def test_records_of_another_machine_tell_no_time(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    done = loralaw.run(spec(tiny_model, text_file, methods=["lora"]), tmp_path, executor="inline")
+    for record in done.records():
+        record["provenance"]["device"] = "another"
+        write_json(done.cell_folder(record["key"]) / "record.json", record)
+    told = forecast(spec(tiny_model, text_file, methods=["lora"], seeds=[0, 1, 2]), tmp_path, jobs=1)
+    assert told.n_ended == 4
+    assert "rough" in told.groups[0].basis
+
+
+def test_failed_cells_are_counted_again(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    study = spec(tiny_model, text_file, methods=["lora"])
+    done = loralaw.run(study, tmp_path, executor="inline")
+    failed, diverged = done.records()[:2]
+    write_json(done.cell_folder(failed["key"]) / "record.json", {**failed, "status": "out-of-memory"})
+    write_json(done.cell_folder(diverged["key"]) / "record.json", {**diverged, "status": "diverged"})
+    told = forecast(study, tmp_path, jobs=1)
+    assert (told.n_cells, told.n_ended, told.groups[0].n_cells) == (4, 3, 1)
+    assert told.groups[0].basis.startswith("from 2 cells")
+
+
+def test_memory_of_a_pack_grows_with_its_cells(
+    tiny_model: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def largest(**changes: Any) -> Any:
+        (group,) = forecast(spec(tiny_model, text_file, methods=["lora"], **changes), tmp_path / "none", jobs=1).groups
+        return group
+
+    together, alone = largest(), largest(packing=False)
+    assert (alone.n_packs, alone.n_cells_largest) == (4, 1)
+    base = 4 * check(spec(tiny_model, text_file)).models[str(tiny_model)].n_params
+    assert together.memory_bytes - base > 3.5 * (alone.memory_bytes - base) > 0
+    monkeypatch.setattr(machine, "available_bytes", lambda: 10**6)
+    assert largest().n_cells_largest < 4
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("base_models: [micro-9m]\ntask: stdlib-code\nranks: [0]\nsizes: [8]\n")
+    with pytest.raises(SpecError, match="2 problems"):
+        forecast(tmp_path / "s.yaml")
+
+
+def test_the_work_is_for_kinds_of_cells(tiny_model: Path, text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked up in the model's shapes is looked up once a kind, and the rest is far below 1 ms a cell."""
+    checked = check(spec(tiny_model, text_file, ranks=[1, 2, 4], sizes=[8, 16], seeds=[0]))
+    asked, real = [], cell_needs.n_params_trainable
+    monkeypatch.setattr(cell_needs, "n_params_trainable", lambda *of: asked.append(of) or real(*of))
+    cells = plan_cells(checked)
+    many = [replace(cell, seed=seed) for seed in range(250) for cell in cells]
+    needs = cell_needs.Needs(checked)
+    packs = plan_packs(many, checked, needs)
+    started = time.process_time()
+    told = groups_of(packs, needs, CellTimes(checked, CostModel({}), 1))
+    assert sum(group.n_cells for group in told) == len(many) == 2000
+    assert len(asked) == len(cells) == 8
+    assert time.process_time() - started < 1.0
