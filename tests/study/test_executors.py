@@ -28,6 +28,7 @@ from loralaw.study.pack_job import PackJob, Workload
 from loralaw.study.plan import Plan
 from loralaw.study.time_left import TimeLeft
 from loralaw.study.trackers import Trackers
+from loralaw.training import machine
 
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed (loralaw[ray])")
@@ -41,11 +42,12 @@ N_WORKERS = 2
 
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
-    """One for all tests: starting one takes seconds."""
+    """One for all tests, as starting one takes seconds. Of one core: a worker has one thread then, as this process has,
+    and the bits of a product depend on their number."""
     import ray
 
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="error")
     signal.signal(signal.SIGTERM, handler)
     yield
     ray.shutdown()
@@ -54,6 +56,7 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture
 def executor_name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Where a test trains. A node that does not see the study folder is one that does not see the lease."""
+    monkeypatch.setattr(machine, "n_cores", lambda: 1)
     place: str = request.param
     if place in (RAY, RAY_AFAR):
         request.getfixturevalue("ray_cluster")
@@ -271,9 +274,9 @@ def test_what_a_pack_asks_of_the_cluster(ray_cluster: None) -> None:
 
     with ExecutorChoice("ray").hardware() as cluster:
         memory = int(ray.cluster_resources()["memory"])
-        assert (cluster.n_gpus(), cluster.n_cores(), cluster.available_bytes()) == (0, 2, memory)
+        assert (cluster.n_gpus(), cluster.n_cores(), cluster.available_bytes()) == (0, 1, memory)
         assert cluster.resources_of(10**6, 1) == {"num_cpus": 1, "memory": 10**6}
-        assert cluster.resources_of(10**15, 8) == {"num_cpus": 2, "memory": memory}  # or it would wait for ever
+        assert cluster.resources_of(10**15, 8) == {"num_cpus": 1, "memory": memory}  # or it would wait for ever
         cluster._bytes_of_a_gpu = 10 * 10**9
         assert cluster.resources_of(1_930_000_000, 1) == {"num_cpus": 1, "num_gpus": 0.25}  # 24.3 % with CUDA's own
         assert cluster.resources_of(10**12, 1) == {"num_cpus": 1, "num_gpus": 1.0}
