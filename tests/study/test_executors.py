@@ -36,8 +36,6 @@ INLINE, LOCAL = "inline", "local"
 RAY, RAY_AFAR = "ray", "ray without the study folder"
 OTHER_PROCESS = [LOCAL, pytest.param(RAY, marks=needs_ray), pytest.param(RAY_AFAR, marks=needs_ray)]
 ALL = [INLINE, *OTHER_PROCESS]
-N_WORKERS = 2
-"""As many as the cores that a cluster here has: one thread each, as this process. Threads decide the last bits."""
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +157,7 @@ class Interrupt(DoAt):
 def test_every_cell_gets_its_record_and_it_is_the_same_everywhere(
     executor_name: str, here: Study, tiny_model: Path, rows: Path, tmp_path: Path
 ) -> None:
-    there = loralaw.run(short_study(tiny_model, rows), tmp_path / "there", executor=executor_name, jobs=N_WORKERS)
+    there = loralaw.run(short_study(tiny_model, rows), tmp_path / "there", executor=executor_name, jobs=1)
     assert here.table()["status"].to_list() == ["finished"] * 2
     assert_frame_equal(without_costs(there), without_costs(here), check_exact=True)
     files = {path.relative_to(here.path) for path in here.path.glob("cells/**/*") if path.is_file()}
@@ -175,7 +173,7 @@ def test_a_worker_that_is_killed_costs_only_its_pack(
 ) -> None:
     killer = KillWorker()
     spec = long_study(tiny_model, rows)
-    killed = loralaw.run(spec, tmp_path / "killed", killer, executor=executor_name, jobs=N_WORKERS)
+    killed = loralaw.run(spec, tmp_path / "killed", killer, executor=executor_name, jobs=1)
     assert killer.has_happened
     (line,) = killer.said
     assert "died" in line
@@ -189,7 +187,7 @@ def test_ctrl_c_leaves_no_process_and_no_half_record(
     executor_name: str, tiny_model: Path, rows: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
-        loralaw.run(long_study(tiny_model, rows), tmp_path / "out", Interrupt(), executor=executor_name, jobs=N_WORKERS)
+        loralaw.run(long_study(tiny_model, rows), tmp_path / "out", Interrupt(), executor=executor_name, jobs=1)
     deadline = time.monotonic() + 10
     while workers() and time.monotonic() < deadline:
         time.sleep(0.05)
