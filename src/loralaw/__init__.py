@@ -1,5 +1,6 @@
 """Which LoRA rank, how much data, which base model, and will more help? Measured scaling laws, with intervals."""
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from loralaw.tuners import AlphaLoraConfig as AlphaLoraConfig
     from loralaw.tuners import row_scale_summary as row_scale_summary
     from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer as AlphaLoraTrainer
+
+# PEFT imports bitsandbytes where it is installed; that warns, on some processors, of a kernel that it does well without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # Imported on first use: `import loralaw` stays fast, and reading a study needs no deep-learning stack.
 _HOMES = {

@@ -35,7 +35,7 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "s.yaml").write_text((home / "s.yaml").read_text().replace("<b>s", "s"))
     result = loralaw("run", "s.yaml", cwd=home)
     assert result.returncode == 0, result.stderr
-    assert "12/12 finished" in result.stdout
+    assert sum(line.startswith("finished ") for line in result.stdout.splitlines()) == 12
     assert "cross-entropy" in result.stdout
     assert str(Path("studies") / "s" / "report.html") in result.stdout
     assert result.stderr == ""
@@ -44,7 +44,10 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_status(done: Path) -> None:
     result = loralaw("status", done, cwd=done)
-    assert result.stdout.startswith("s: 12 cells: 12 finished, 0 left")
+    assert result.stdout.split()[:1] == ["s"]
+    assert "12 of 12 cells" in result.stdout
+    watched = loralaw("status", done, "--watch", cwd=done)  # no run goes on, so that it ends
+    assert "12 of 12 cells" in watched.stdout
 
 
 def test_plan(done: Path, tmp_path: Path) -> None:
