@@ -9,8 +9,8 @@ from loralaw.tasks import NOT_SCORED
 from loralaw.training.batch import Batch, pad_right
 from loralaw.training.bucket import Bucket
 from loralaw.training.head_loss import ScoredTokens, mean_losses
+from loralaw.training.pack_pass import Learns, PackPass
 from loralaw.training.packed_base import PackedBase
-from loralaw.training.packed_linear import Learns, PackPass
 
 
 def add_gradients(

@@ -11,8 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from loralaw.tasks import NOT_SCORED
 
-CHUNK_TOKENS = 128
-"""Scored tokens whose logits exist at once: enough for a full-speed product, few enough to stay in cache."""
+CHUNK_TOKENS, SOFTMAX_TOKENS = 256, 64
+"""Scored tokens whose logits exist at once: enough for a full-speed product; and those whose softmax is made at once:
+few enough that their float32 numbers stay in cache."""
 _RARE = 1e-30  # below this a float32 softmax has lost digits
 
 
@@ -24,18 +25,13 @@ class Head:
     """(vocabulary, hidden)"""
     bias: Tensor | None
 
-    def probabilities(self, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits, softmax in float32, -log softmax of the targets) of a chunk of tokens."""
-        logits = F.linear(hidden.to(self.weight.dtype), self.weight, self.bias)
-        probabilities = logits.softmax(-1, dtype=torch.float32)  # one kernel; log-softmax and exp would be two
-        of_target = probabilities.gather(1, targets[:, None]).squeeze(1)
-        losses = -of_target.log()
-        # Token by token: a partner's token in the same chunk must not change how this one is computed.
-        rare = (of_target < _RARE).nonzero().squeeze(1)
-        if len(rare):
-            exact = logits[rare].log_softmax(-1, dtype=torch.float32)
-            losses[rare] = -exact.gather(1, targets[rare, None]).squeeze(1)
-        return logits, probabilities, losses
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(at most CHUNK_TOKENS, hidden) -> (CHUNK_TOKENS, vocabulary), in the type of the products.
+
+        Always so many rows: how a product sums depends on their number too, and a cell's bits would on its company.
+        """
+        rows = F.pad(hidden.to(self.weight.dtype), (0, 0, 0, CHUNK_TOKENS - len(hidden)))
+        return F.linear(rows, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -70,15 +66,32 @@ def mean_losses(hidden: Tensor, head: Head, targets: Tensor, n_tokens_of_cells: 
 
 def token_scores(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor, Tensor]:
     """(cross-entropy in nats, float32; whether the likeliest token is the target, bool) of each token."""
-    losses, hits = [], []
-    for at in range(0, len(targets), CHUNK_TOKENS):
-        chunk = slice(at, at + CHUNK_TOKENS)
-        logits, _, loss = head.probabilities(hidden[chunk], targets[chunk])
-        losses.append(loss)
-        hits.append(logits.argmax(-1) == targets[chunk])
-    if not losses:
-        return hidden.new_zeros(0, dtype=torch.float32), targets.new_zeros(0, dtype=torch.bool)
-    return torch.cat(losses), torch.cat(hits)
+    losses = torch.empty(len(targets), device=hidden.device)
+    hits = torch.empty_like(targets, dtype=torch.bool)
+    for chunk in _slices(0, len(targets), CHUNK_TOKENS):
+        logits = head.logits(hidden[chunk])
+        for block in _slices(chunk.start, chunk.stop, SOFTMAX_TOKENS):
+            of_block = logits[block.start - chunk.start : block.stop - chunk.start]
+            _, losses[block] = _softmax(of_block, targets[block])
+            hits[block] = of_block.max(-1).indices == targets[block]
+    return losses, hits
+
+
+def _slices(start: int, stop: int, length: int) -> list[slice]:
+    return [slice(at, min(at + length, stop)) for at in range(start, stop, length)]
+
+
+def _softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(softmax, -log softmax of the targets) of a few tokens, in float32."""
+    probabilities = logits.softmax(-1, dtype=torch.float32)  # one kernel; log-softmax and exp would be two
+    of_target = probabilities.gather(1, targets[:, None]).squeeze(1)
+    losses = -of_target.log()
+    # Token by token: a partner's token in the same chunk must not change how this one is computed.
+    rare = (of_target < _RARE).nonzero().squeeze(1)
+    if len(rare):
+        exact = logits[rare].log_softmax(-1, dtype=torch.float32)
+        losses[rare] = -exact.gather(1, targets[rare, None]).squeeze(1)
+    return probabilities, losses
 
 
 class _MeanLosses(torch.autograd.Function):
@@ -90,12 +103,16 @@ class _MeanLosses(torch.autograd.Function):
         gradient = torch.empty_like(hidden)
         counts = torch.tensor(n_tokens_of_cells, device=hidden.device)
         weights = counts.float().reciprocal().repeat_interleave(counts)
-        for at in range(0, len(targets), CHUNK_TOKENS):
-            chunk = slice(at, at + CHUNK_TOKENS)
-            _, probabilities, losses[chunk] = head.probabilities(hidden[chunk], targets[chunk])
-            column = targets[chunk, None]
-            probabilities.scatter_(1, column, probabilities.gather(1, column) - 1)
-            gradient[chunk] = (probabilities.to(head.weight.dtype) @ head.weight) * weights[chunk, None]
+        for chunk in _slices(0, len(targets), CHUNK_TOKENS):
+            logits = head.logits(hidden[chunk])
+            for block in _slices(chunk.start, chunk.stop, SOFTMAX_TOKENS):
+                of_block = logits[block.start - chunk.start : block.stop - chunk.start]
+                probabilities, losses[block] = _softmax(of_block, targets[block])
+                of_block.copy_(probabilities)  # in the logits' own memory and type, which the next product wants
+            rows = torch.arange(chunk.stop - chunk.start, device=logits.device)
+            # p - 1; scatter_ would take as long as the softmax.
+            logits[rows, targets[chunk]] = torch.expm1(-losses[chunk]).to(logits.dtype)
+            gradient[chunk] = (logits @ head.weight)[: len(rows)] * weights[chunk, None]
         ctx.save_for_backward(gradient)
         ctx.n_tokens_of_cells = n_tokens_of_cells
         # A sum a cell, not index_add_: its order would be open on a GPU.

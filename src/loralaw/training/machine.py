@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import mmap
 import os
 import platform
 import sys
@@ -14,6 +15,11 @@ import torch
 
 SAFETY = 1.2
 """Measured peaks came to 1.02 to 1.11 of the estimate in large packs; plan with a little more."""
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGEST_IN_HEAP = 2**25  # glibc takes no larger threshold
+_MADV_HUGEPAGE = 14  # of Linux's mman.h
 
 
 def device() -> torch.device:
@@ -79,6 +85,28 @@ def available_bytes() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
     return int(psutil.virtual_memory().available)
+
+
+def prepare_memory() -> None:
+    """Ask glibc and Linux for memory that suits a training step; elsewhere nothing is done, and nothing fails.
+
+    The process keeps what a step frees, where it would otherwise give large tensors back to the system after every step
+    and touch as many fresh pages in the next. And its heap begins with a gigabyte of addresses (no memory until they
+    are used) that are backed by huge pages. Together a tenth of a packed step's time and more.
+    """
+    if sys.platform != "linux" or torch.cuda.is_available():
+        return
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        blocks = [libc.malloc(_LARGEST_IN_HEAP // 2) for _ in range(64)]
+        for block in filter(None, blocks):
+            libc.madvise(block - block % mmap.PAGESIZE, _LARGEST_IN_HEAP // 2, _MADV_HUGEPAGE)
+        for block in blocks:
+            libc.free(block)
 
 
 def reset_peak_memory() -> None:

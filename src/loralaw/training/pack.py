@@ -18,8 +18,8 @@ from loralaw.training.batch import Batch, check_batch, check_cells, check_tokens
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter, flatten_row_scale
 from loralaw.training.cell import PackCell, RunningCell
 from loralaw.training.gradients import add_gradients
+from loralaw.training.pack_pass import Learns, PackPass, Probe
 from loralaw.training.packed_base import PackedBase
-from loralaw.training.packed_linear import Learns, PackPass, Probe
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows, statistics_probe
 
 

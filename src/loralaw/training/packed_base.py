@@ -10,7 +10,9 @@ from loralaw.errors import InputError, ModelError
 from loralaw.models import is_quantised
 from loralaw.training.frozen_base import FrozenBase
 from loralaw.training.head_loss import Head
-from loralaw.training.packed_linear import PackedLinear, PackPass, PassSlot
+from loralaw.training.llama_blocks import LlamaBlocks
+from loralaw.training.pack_pass import PackPass, PassSlot
+from loralaw.training.packed_linear import PackedLinear, PackedProduct
 
 
 class PackedBase:
@@ -35,6 +37,7 @@ class PackedBase:
         self._frozen = FrozenBase(model, dtype)
         self._slot = PassSlot()
         self._packed: dict[str, PackedLinear] = {}
+        self._blocks: LlamaBlocks | None = None
 
     @property
     def head(self) -> Head:
@@ -42,10 +45,12 @@ class PackedBase:
         return self._frozen.head
 
     def replace(self, names: Iterable[str]) -> None:
-        """Put a packed layer in the place of each of these, which are in the model by these names."""
+        """Put a packed layer in the place of each of these, which are in the model by these names; once."""
         for name in names:
             self._packed[name] = PackedLinear(name, self.model.get_submodule(name), self.dtype, self._slot)
             _set_layer(self.model, name, self._packed[name])
+        if self.dtype == torch.bfloat16 and self.device.type == "cpu":
+            self._blocks = LlamaBlocks(self.model, self._product)
 
     def run(self, ids: Tensor, current: PackPass) -> Tensor:
         """(rows, length) token ids of all cells -> (rows, length, hidden) before the head."""
@@ -78,11 +83,19 @@ class PackedBase:
 
     def unload(self) -> PreTrainedModel:
         """Give the model back exactly as it was. Again: does nothing."""
+        if self._blocks is not None:
+            self._blocks.restore()
         for name, packed in self._packed.items():
             _set_layer(self.model, name, packed.base)
         self._packed = {}
         self._frozen.restore()
         return self.model
+
+    def _product(self, layers: Iterable[nn.Module]) -> PackedProduct:
+        """One product of layers with the same input, packed or not."""
+        names = {module: name for name, module in self.model.named_modules()}
+        plain = {names[layer]: layer.base if isinstance(layer, PackedLinear) else layer for layer in layers}
+        return PackedProduct(plain, self.dtype, self._slot)
 
 
 def _set_layer(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -1,8 +1,8 @@
-"""The layer of a pack: one product with the frozen weight for all cells, batched small products for the adapters."""
+"""The layers of a pack: one product with the frozen weights for all cells, batched small products for the adapters."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
+import itertools
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,122 +12,70 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from loralaw.errors import ModelError
-from loralaw.training.bucket import Bucket, LayerFactors
-
-Probe = Callable[[str, Bucket, Tensor, Tensor], None]
-"""Receives (layer name, bucket, z, u) of every adapted layer; z and u are (K, rows·length, out). It may not keep z."""
+from loralaw.training.pack_pass import Learns, PackPass, Part, PassSlot
+from loralaw.training.targets import layer_dimensions
 
 
-class Learns(Enum):
-    """What a pass makes gradients of."""
+class PackedProduct:
+    """One or more frozen linear layers of the same input with the adapters of all cells, each on its own rows.
 
-    NOTHING = auto()
-    ADAPTER = auto()
-    """A and B; and α of the cells in which it learns with them."""
-    ROW_SCALE = auto()
-    """α alone."""
+        y = α ⊙ (xW₀ᵀ + b) + s·(xA)B        (no α for cells without a row scale)
 
+    Layers beside each other (q, k and v) are one product: the input is read once, and its gradient is summed inside of
+    the product.
 
-@dataclass
-class PackPass:
-    """What the layers must know about the pass under way: which rows of the batch belong to whom.
-
-    The batch is (rows, length), its rows in the order of the buckets and of the cells in them.
+    Args:
+        layers: by their names in the base model; all with a bias, or none.
+        dtype: of the products; the frozen weights are cast once, not at every step.
+        slot: where the pack says what belongs to whom.
     """
 
-    buckets: Sequence[Bucket]
-    rows_per_cell: Sequence[int]
-    """For each bucket."""
-    length: int
-    dtype: torch.dtype
-    """Of the products."""
-    dropout_lengths: Mapping[str, int] | None = None
-    """Each cell's own unpadded length where adapter dropout is active, None where it is not."""
-    micro_batch: int = 0
-    """Which part of each cell's batch this is, where it goes through in parts."""
-    probe: Probe | None = None
-    learns: Learns = Learns.NOTHING
-    layers_seen: set[str] = field(default_factory=set)
-    _last_input: tuple[Tensor | None, Tensor | None] = (None, None)
+    def __init__(self, layers: Mapping[str, nn.Linear | Conv1D], dtype: torch.dtype, slot: PassSlot) -> None:
+        self._layers, self._dtype, self._slot = layers, dtype, slot
+        ends = list(itertools.accumulate(layer_dimensions(layer)[1] for layer in layers.values()))
+        self._columns = dict(zip(layers, map(slice, [0, *ends[:-1]], ends), strict=True))
+        # Requires a gradient only so that autograd calls backward, which writes into the buckets.
+        self._tie_to_autograd = torch.zeros((), requires_grad=True, device=next(iter(layers.values())).weight.device)
 
-    @property
-    def n_rows(self) -> int:
-        return sum(len(b.cells) * rows for b, rows in zip(self.buckets, self.rows_per_cell, strict=True))
+    @cached_property
+    def _weight(self) -> Tensor:
+        """(Σ out, in); made when first used, as a layer that is part of another product has no use for its own."""
+        layers = self._layers.values()
+        weights = [layer.weight.mT if isinstance(layer, Conv1D) else layer.weight for layer in layers]
+        return _below([weight.detach().to(self._dtype) for weight in weights])
 
-    def parts(self, layer: str) -> list[tuple[Bucket, LayerFactors, slice]]:
-        """The buckets that adapt a layer, and their tokens in the batch seen as (rows·length, features)."""
-        parts, at = [], 0
-        for bucket, rows in zip(self.buckets, self.rows_per_cell, strict=True):
-            n_tokens, factors = len(bucket.cells) * rows * self.length, bucket.layer(layer)
-            if factors is not None:
-                parts.append((bucket, factors, slice(at, at + n_tokens)))
-            at += n_tokens
-        return parts
+    @cached_property
+    def _bias(self) -> Tensor | None:
+        biases = [layer.bias.detach().to(self._dtype) for layer in self._layers.values() if layer.bias is not None]
+        return _below(biases) if biases else None
 
-    def cast(self, x: Tensor) -> Tensor:
-        """x as a matrix in the product's type; q, k and v (gate and up) get the same input and share one copy."""
-        last, matrix = self._last_input
-        if matrix is None or last is not x:
-            matrix = x.detach().reshape(-1, x.shape[-1]).to(self.dtype)
-            self._last_input = x, matrix
-        return matrix
-
-    def row_scale_learns(self, bucket: Bucket) -> bool:
-        """Whether α of a bucket with row scales gets a gradient, for which the layers keep their frozen output."""
-        return self.learns is Learns.ROW_SCALE or (self.learns is Learns.ADAPTER and bucket.is_joint)
-
-    def forget_input(self) -> None:
-        """Let go of the last input, or it would live until the next pass."""
-        self._last_input = None, None
-
-    def dropout_masks(self, bucket: Bucket, x: Tensor) -> Tensor | None:
-        """Masks for x (K, rows·length, in), None without dropout; padding is masked whole."""
-        if self.dropout_lengths is None or bucket.dropout == 0.0:
-            return None
-        n_rows = x.shape[1] // self.length
-        rows = slice(self.micro_batch * n_rows, (self.micro_batch + 1) * n_rows)
-        masks = torch.zeros(len(bucket.cells), n_rows, self.length, x.shape[-1], device=x.device)
-        for mask, cell in zip(masks, bucket.cells, strict=True):
-            length = self.dropout_lengths[cell.key]
-            mask[:, :length] = cell.dropout_mask(length, x.shape[-1])[rows]
-        return masks.view_as(x).to(x.dtype)
-
-    def check_input(self, layer: str, x: Tensor) -> None:
-        """The rows of a layer's input must be the batch's rows: mixtures of experts, for one, regroup the tokens."""
-        if tuple(x.shape[:-1]) not in {(self.n_rows, self.length), (self.n_rows * self.length,)}:
-            raise ModelError(
-                f"{layer} receives {tuple(x.shape)} where the batch has {self.n_rows} rows of {self.length} tokens: "
-                "packed training needs layers that see every token once; leave this layer out of target_modules"
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (rows, length, in) -> (rows, length, Σ out), the layers beside each other."""
+        current = self._slot.current
+        if current is None:
+            raise ModelError("this base model is inside a Pack: use the pack's step and score, or Pack.unload() first")
+        for name in self._columns:
+            current.check_input(name, x)
+            current.layers_seen.add(name)
+        with torch.autocast(x.device.type, enabled=False):
+            y: Tensor = _PackedProduct.apply(  # type: ignore[no-untyped-call]
+                x, self._tie_to_autograd, self._weight, self._bias, current, current.parts(self._columns)
             )
-
-
-class PassSlot:
-    """Holds the pass under way; shared by a pack and its layers."""
-
-    def __init__(self) -> None:
-        self.current: PackPass | None = None
+            return y
 
 
 class PackedLinear(nn.Module):
-    """A frozen linear layer with the adapters of all cells, each on its own rows: y = α ⊙ (xW₀ᵀ + b) + s·(xA)B.
-
-    Cells without a row scale have no α.
+    """The module of a `PackedProduct` of one layer, to stand in the base model for it.
 
     Args:
         name: the layer's name in the base model.
         base: the layer that this one stands for; it is kept, to be put back.
-        dtype: of the products; the frozen weight is cast once, not at every step.
-        slot: where the pack says what belongs to whom.
+        dtype, slot: as of `PackedProduct`.
     """
 
     def __init__(self, name: str, base: nn.Linear | Conv1D, dtype: torch.dtype, slot: PassSlot) -> None:
         super().__init__()
-        self.name, self.base, self._slot = name, base, slot
-        weight = base.weight.mT if isinstance(base, Conv1D) else base.weight
-        self._weight = weight.detach().to(dtype)
-        self._bias = None if base.bias is None else base.bias.detach().to(dtype)
-        # Requires a gradient only so that autograd calls backward, which writes into the buckets.
-        self._tie_to_autograd = torch.zeros((), requires_grad=True, device=weight.device)
+        self.name, self.base, self._product = name, base, PackedProduct({name: base}, dtype, slot)
 
     def __getattr__(self, name: str) -> Any:
         """What models read off a linear layer besides calling it, such as `weight.dtype` or `out_features`."""
@@ -138,20 +86,11 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (rows, length, in) -> (rows, length, out)."""
-        current = self._slot.current
-        if current is None:
-            raise ModelError("this base model is inside a Pack: use the pack's step and score, or Pack.unload() first")
-        current.check_input(self.name, x)
-        current.layers_seen.add(self.name)
-        with torch.autocast(x.device.type, enabled=False):
-            y: Tensor = _PackedProduct.apply(  # type: ignore[no-untyped-call]
-                x, self._tie_to_autograd, self._weight, self._bias, current, self.name
-            )
-            return y
+        return self._product(x)
 
 
 class _PackedProduct(torch.autograd.Function):
-    """The whole layer in one autograd node, so that neither direction makes an extra full-size pass for the sum.
+    """The whole product in one autograd node, so that neither direction makes an extra full-size pass for the sum.
 
     Saves the cast input once, h = s·xA, and z = xW₀ᵀ + b where α learns. The gradients of adapters and row scales are
     added straight into the buckets' matrices. α is a float32 factor, as s is.
@@ -159,63 +98,80 @@ class _PackedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, _: Tensor, weight: Tensor, bias: Tensor | None, current: PackPass, name: str
+        ctx: Any, x: Tensor, _: Tensor, weight: Tensor, bias: Tensor | None, current: PackPass, parts: list[Part]
     ) -> Tensor:
-        n_out, n_in = weight.shape
-        flat = current.cast(x)
+        flat, saved = current.cast(x), []
         y = F.linear(flat, weight, bias)
-        parts, saved = current.parts(name), []
-        for bucket, factors, tokens in parts:
-            n_cells, z = len(bucket.cells), None
-            x_cells, y_cells = flat[tokens].view(n_cells, -1, n_in), y[tokens].view(n_cells, -1, n_out)
-            mask = current.dropout_masks(bucket, x_cells)
-            a, b = factors.a.values.to(weight.dtype), factors.b.values.to(weight.dtype)
-            h = torch.bmm(x_cells if mask is None else x_cells * mask, a).mul_(bucket.scaling)
-            if factors.row_scale is not None:
-                z = y_cells.clone() if current.row_scale_learns(bucket) else None
-                _rescale(y_cells, factors.row_scale.values)
+        for part in parts:
+            x_cells, y_cells, z = part.cells(flat), part.cells(y), None
+            masks = [current.dropout_masks(part.bucket, x_cells) for _ in part.layers]
+            a, b = part.a(weight.dtype), part.b(len(weight), weight.dtype)
+            h = _beside([torch.bmm(taken, a[..., own]) for taken, own in part.inputs(x_cells, masks)])
+            if part.row_scales and current.row_scale_learns(part.bucket):
+                z = y_cells.clone()
+            for name, row_scale in part.row_scales.items():
+                _rescale(y_cells[..., part.columns[name]], row_scale.values)
             if current.probe is not None:
-                current.probe(name, bucket, y_cells, torch.bmm(h, b))
+                for name, own in part.ranks.items():
+                    columns = part.columns[name]
+                    u = torch.bmm(h[..., own], b[:, own, columns])
+                    current.probe(name, part.bucket, y_cells[..., columns], u)
             y_cells.baddbmm_(h, b)
-            saved += [a, b, h, mask, z]
+            saved += [a, b, h, z, *masks]
         ctx.save_for_backward(flat, weight, *saved)
         ctx.parts, ctx.learns, ctx.x_shape, ctx.x_dtype = parts, current.learns, x.shape, x.dtype
-        return y.view(*x.shape[:-1], n_out)
+        return y.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat, weight, *saved = ctx.saved_tensors
-        n_out, n_in = weight.shape
-        g = gradient.reshape(-1, n_out)
+        g = gradient.reshape(-1, len(weight))
         grad_x = _frozen_gradient(g, ctx.parts) @ weight if ctx.needs_input_grad[0] else None
-        for number, (bucket, factors, tokens) in enumerate(ctx.parts):
-            n_cells = len(bucket.cells)
-            a, b, h, mask, z = saved[5 * number : 5 * number + 5]
-            x_cells, g_cells = flat[tokens].view(n_cells, -1, n_in), g[tokens].view(n_cells, -1, n_out)
-            grad_h = torch.bmm(g_cells, b.mT).mul_(bucket.scaling)
+        for part in ctx.parts:
+            (a, b, h, z), masks = saved[:4], saved[4 : 4 + len(part.layers)]
+            saved = saved[4 + len(part.layers) :]
+            x_cells, g_cells = part.cells(flat), part.cells(g)
+            grad_h = torch.bmm(g_cells, b.mT)
             if ctx.learns is Learns.ADAPTER:
-                factors.a.gradients.add_(torch.bmm((x_cells if mask is None else x_cells * mask).mT, grad_h))
-                factors.b.gradients.add_(torch.bmm(h.mT, g_cells))
+                inputs = part.inputs(x_cells, masks)
+                grad_a = _beside([torch.bmm(taken.mT, grad_h[..., own]) for taken, own in inputs])
+                grad_a = grad_a.float() * part.bucket.scaling
+                grad_b = torch.bmm(h.mT, g_cells)
+                for name, own in part.ranks.items():
+                    part.layers[name].a.gradients.add_(grad_a[..., own])
+                    part.layers[name].b.gradients.add_(grad_b[:, own, part.columns[name]])
             if z is not None:
-                _add_row_scale_gradients(factors.row_scale.gradients, g_cells, z)
+                for name, row_scale in part.row_scales.items():
+                    own = part.columns[name]
+                    _add_row_scale_gradients(row_scale.gradients, g_cells[..., own], z[..., own])
             if grad_x is not None:
-                grad_cells = grad_x[tokens].view(n_cells, -1, n_in)
-                if mask is None:
+                grad_cells = part.cells(grad_x)
+                if masks[0] is None:
                     grad_cells.baddbmm_(grad_h, a.mT)
                 else:
-                    grad_cells.add_(torch.bmm(grad_h, a.mT).mul_(mask))
+                    for mask, own in zip(masks, part.ranks.values(), strict=True):
+                        grad_cells.add_(torch.bmm(grad_h[..., own], a[..., own].mT).mul_(mask))
         return None if grad_x is None else grad_x.to(ctx.x_dtype).view(ctx.x_shape), None, None, None, None, None
 
 
-def _frozen_gradient(gradient: Tensor, parts: Sequence[tuple[Bucket, LayerFactors, slice]]) -> Tensor:
-    """The gradient of xW₀ᵀ + b, from that of the layer's output (tokens, out): α ⊙ it where a cell has α."""
-    scaled = [(factors.row_scale.values, tokens) for _, factors, tokens in parts if factors.row_scale is not None]
+def _below(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _beside(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _frozen_gradient(gradient: Tensor, parts: Sequence[Part]) -> Tensor:
+    """The gradient of xW₀ᵀ + b, from that of the product's output (tokens, out): α ⊙ it where a cell has α."""
+    scaled = [part for part in parts if part.row_scales]
     if not scaled:
         return gradient
     of_frozen = gradient.clone()
-    for row_scale, tokens in scaled:
-        _rescale(of_frozen[tokens].view(len(row_scale), -1, gradient.shape[1]), row_scale)
+    for part in scaled:
+        for name, row_scale in part.row_scales.items():
+            _rescale(part.cells(of_frozen)[..., part.columns[name]], row_scale.values)
     return of_frozen
 
 

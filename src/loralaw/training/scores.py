@@ -10,7 +10,7 @@ from loralaw.miub import LayerStatistics
 from loralaw.tasks import NOT_SCORED
 from loralaw.training.bucket import Bucket
 from loralaw.training.head_loss import Head, ScoredTokens, token_scores
-from loralaw.training.packed_linear import Probe
+from loralaw.training.pack_pass import Probe
 
 SCORE_TOKENS_PER_CELL = 1024
 """Tokens of each cell that are scored at once. Per cell, not per pack: how rows fall into blocks decides the last bits

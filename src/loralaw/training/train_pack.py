@@ -61,6 +61,7 @@ def train_pack(
     **Source**: ours.
     """
     machine.reset_peak_memory()
+    machine.prepare_memory()
     dtype = torch.bfloat16 if cells[0].training["dtype"] == "bfloat16" else torch.float32
     with Pack(
         base.model,
