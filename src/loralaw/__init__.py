@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loralaw.tuners import row_scale_summary as row_scale_summary
     from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer as AlphaLoraTrainer
 
-# PEFT imports bitsandbytes where it is installed; that warns, on some processors, of a kernel that it does well without.
+# PEFT imports bitsandbytes where it is installed; on some processors that warns of a kernel that it does well without.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 # Imported on first use: `import loralaw` stays fast, and reading a study needs no deep-learning stack.
