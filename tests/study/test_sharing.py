@@ -20,6 +20,7 @@ from loralaw.errors import InputError, StorageError
 from loralaw.report import PackState
 from loralaw.spec import StudySpec, parse_study
 from loralaw.store import COSTS_OF_A_RUN, RunLease, Study, open_study, write_study
+from loralaw.store.leases import read_leases
 from loralaw.study import RunProgress
 from loralaw.training import machine
 
@@ -90,6 +91,10 @@ def records(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.glob("cells/*/record.json")}
 
 
+def ended(folder: Path, key: str) -> bool:
+    return (folder / "cells" / key / "record.json").exists()
+
+
 def test_two_runs_share_the_cells_and_each_is_trained_once(spec: StudySpec, tmp_path: Path) -> None:
     """The second run begins while the first is at its first pack; both see all cells ended at the end."""
     folder, others = tmp_path / "shared", list[subprocess.Popen[bytes]]()
@@ -113,14 +118,18 @@ def test_what_another_run_has_claimed_is_waited_for_and_taken_over_when_it_dies(
     folder = tmp_path / "shared"
     other = other_run(spec, folder)
     wait_until(lambda: records(folder))
-    os.kill(other.pid, signal.SIGSTOP)  # it lives, and has a cell
-    (held,) = (key for path in (folder / "leases").glob("*.json") for key in json.loads(path.read_text())["keys"])
+    while True:
+        os.kill(other.pid, signal.SIGSTOP)
+        if held := [key for lease in read_leases(folder) for key in lease.keys if not ended(folder, key)]:
+            break  # it lives, and has a cell
+        os.kill(other.pid, signal.SIGCONT)
+        time.sleep(0.02)
     before = records(folder)
 
     class Impatient(Seen):
         def update(self, state: Any) -> None:
             if state.n_elsewhere == 1 and not state.packs and state.n_ended == 5:
-                assert not (folder / "cells" / held / "record.json").exists()
+                assert not ended(folder, held[0])
                 other.kill()
                 other.wait()
 
@@ -208,10 +217,14 @@ def test_a_clock_that_jumps_changes_nothing(spec: StudySpec, tmp_path: Path, mon
 
 
 def test_a_disk_that_is_full_stops_the_run_and_the_next_one_goes_on(spec: StudySpec, tmp_path: Path) -> None:
-    """A real one: a file system of half a megabyte in memory, where this user may mount one."""
+    """A real one: a file system in memory with room for half of the study, where this user may mount one."""
+    whole = run(spec, tmp_path / "whole")
+    n_pages = sum(-(-path.stat().st_size // 4096) for path in whole.path.rglob("*") if path.is_file())
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(disk)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={n_pages * 4096 // 2}", "none", str(disk)], capture_output=True
+    )
     if mounted.returncode:
         pytest.skip("a small file system cannot be mounted here")
     try:
@@ -222,7 +235,7 @@ def test_a_disk_that_is_full_stops_the_run_and_the_next_one_goes_on(spec: StudyS
         done = run(spec, disk / "study")
         assert 0 < len(before) < 6
         assert all(path.read_bytes() == content for path, content in before.items())
-        assert_frame_equal(results(done), results(run(spec, tmp_path / "whole")), check_exact=True)
+        assert_frame_equal(results(done), results(whole), check_exact=True)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 

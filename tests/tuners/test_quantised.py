@@ -39,6 +39,9 @@ def _four(layer: nn.Linear) -> nn.Module:
     )
     made.weight = bitsandbytes.nn.Params4bit(layer.weight.data.clone(), requires_grad=False, quant_type="nf4")
     made.bias = layer.bias
+    # Where the processor has AVX-512 BF16, it would pack its weights anew at its first evaluation, and after that it
+    # gives no gradient and cannot be merged.
+    made.support_avx512bf16_for_cpu = False
     return made.to("cpu")
 
 
@@ -48,6 +51,12 @@ def _eight(layer: nn.Linear) -> nn.Module:
     )
     made.load_state_dict(layer.state_dict())
     return made.to("cpu")
+
+
+def _computes_with_its_weights(layer: Any) -> bool:
+    x = torch.randn(2, layer.in_features)
+    weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+    return relative(layer(x), x @ weight.T) < 1e-3
 
 
 def adapted(bits: int, kind: type[LoraConfig] = AlphaLoraConfig, **changes: Any) -> nn.Module:
@@ -79,6 +88,10 @@ def test_bitsandbytes_layers_keep_the_row_scale(bits: int, memory: str) -> None:
 def test_bitsandbytes_layers_merge_up_to_their_rounding(bits: int, error: float) -> None:
     """The merged weights are rounded to 4 or 8 bits again; without α they would be far off."""
     model = as_if_trained(adapted(bits))
+    if bits == 4 and not _computes_with_its_weights(model.base_model.model.model.layers[0].self_attn.q_proj.base_layer):
+        pytest.skip(
+            "on this processor bitsandbytes multiplies with other numbers than it merges: rows below 64 features"
+        )
     apart, base = output(model), output(quantised(bits))
     model.merge_adapter()
     assert relative(output(model), apart) < error < 0.5 * relative(base, apart)

@@ -149,8 +149,8 @@ def write_study(path: Path, settings: dict[str, Any], planned_keys: list[str], p
             raise StudyFolderError(
                 f"{path} holds the study {old.name!r}, not {settings['name']!r}: give another folder with --out"
             )
-        n_ended = len(old.statuses())
-        if n_ended and not set(planned_keys) & set(old.planned_keys):
+        shares_cells = not set(planned_keys).isdisjoint(old.planned_keys)
+        if not shares_cells and (n_ended := len(old.statuses())):
             changed = [key for key, value in settings.items() if old.settings.get(key) != value] or [
                 "the data or a model"
             ]
