@@ -81,9 +81,9 @@ def cell_bytes(
 
 
 def available_bytes() -> int:
-    """Memory that is free now on the device that trains."""
+    """Memory that is free now on the devices that train: of all GPUs, each taken for the fullest, or of the machine."""
     if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
+        return n_gpus() * min(int(torch.cuda.mem_get_info(gpu)[0]) for gpu in range(n_gpus()))
     return int(psutil.virtual_memory().available)
 
 
