@@ -84,7 +84,7 @@ def short_study(model: Path, rows: Path) -> StudySpec:
 
 def long_study(model: Path, rows: Path) -> StudySpec:
     """Of two packs that take seconds, so that something can happen meanwhile."""
-    training = {"steps": 1000, "batch_size": 2, "max_length": 16, "dtype": "float32"}
+    training = {"steps": 400, "batch_size": 2, "max_length": 16, "dtype": "float32"}
     return study(model, rows, training=training, sizes=[16], packing=False)
 
 

@@ -1,11 +1,6 @@
 """Running a study: resume, growth, failures, and the same table whatever happens in between."""
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -181,37 +176,6 @@ def test_auto_dtype_stays_what_the_folder_was_trained_in(tiny_model: Path, text_
     counted = Recorder()
     run(study(tiny_model, text_file, training=auto), tmp_path, counted)
     assert counted.n_trained == 0
-
-
-SCRIPT = """
-import sys
-import loralaw
-from loralaw.spec import parse_study
-import json
-loralaw.run(parse_study(json.loads(sys.argv[1]), "s"), sys.argv[2])
-"""
-
-
-def test_kill_at_any_moment_loses_no_finished_cell(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
-    """Kill -9 a run after its first cells, twice; the resumed table equals the uninterrupted one, bit for bit."""
-    import json
-
-    spec = study(tiny_model, text_file, packing=False, ranks=[1, 2, 4], seeds=[0, 1])
-    folder, settings = tmp_path / "killed", json.dumps(spec.settings())
-    for least in (2, 5):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, settings, str(folder)], env=os.environ)
-        deadline = time.monotonic() + 120
-        while len(list(folder.glob("cells/*/record.json"))) < least and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    before = {p: p.read_bytes() for p in folder.glob("cells/*/record.json")}
-    assert len(before) >= 5
-    resumed = run(spec, folder)
-    whole = run(spec, tmp_path / "whole")
-    assert all(path.read_bytes() == content for path, content in before.items())
-    assert_frame_equal(results(resumed), results(whole), check_exact=True)
 
 
 def test_a_base_that_cannot_be_trained_costs_its_own_cells_only(

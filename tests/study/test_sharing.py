@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from loralaw.errors import InputError, StorageError
 from loralaw.report import PackState
 from loralaw.spec import StudySpec, parse_study
 from loralaw.store import COSTS_OF_A_RUN, RunLease, Study, open_study, write_study
-from loralaw.store.leases import read_leases
+from loralaw.store.leases import _can_lock, read_leases
 from loralaw.study import RunProgress
 from loralaw.training import machine
 
@@ -73,7 +73,25 @@ def results(study: Study) -> pl.DataFrame:
     return study.table().drop(COSTS_OF_A_RUN)
 
 
-def other_run(spec: StudySpec, folder: Path, executor: str = "inline") -> subprocess.Popen[bytes]:
+OtherRun = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def other_run() -> Iterator[OtherRun]:
+    """Begins a run in another process, which ends with the test at the latest."""
+    begun = list[subprocess.Popen[bytes]]()
+
+    def begin(spec: StudySpec, folder: Path, executor: str = "inline") -> subprocess.Popen[bytes]:
+        begun.append(_begin(spec, folder, executor))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def _begin(spec: StudySpec, folder: Path, executor: str) -> subprocess.Popen[bytes]:
     # As many workers as cores, so that each has one thread, as this process has: threads decide the last bits.
     n_workers = "1" if executor == "inline" else str(machine.n_cores())
     arguments = [json.dumps(spec.settings()), str(folder), executor, n_workers]
@@ -95,7 +113,9 @@ def ended(folder: Path, key: str) -> bool:
     return (folder / "cells" / key / "record.json").exists()
 
 
-def test_two_runs_share_the_cells_and_each_is_trained_once(spec: StudySpec, tmp_path: Path) -> None:
+def test_two_runs_share_the_cells_and_each_is_trained_once(
+    spec: StudySpec, tmp_path: Path, other_run: OtherRun
+) -> None:
     """The second run begins while the first is at its first pack; both see all cells ended at the end."""
     folder, others = tmp_path / "shared", list[subprocess.Popen[bytes]]()
 
@@ -113,15 +133,16 @@ def test_two_runs_share_the_cells_and_each_is_trained_once(spec: StudySpec, tmp_
 
 
 def test_what_another_run_has_claimed_is_waited_for_and_taken_over_when_it_dies(
-    spec: StudySpec, tmp_path: Path
+    spec: StudySpec, tmp_path: Path, other_run: OtherRun
 ) -> None:
     folder = tmp_path / "shared"
     other = other_run(spec, folder)
     wait_until(lambda: records(folder))
     while True:
         os.kill(other.pid, signal.SIGSTOP)
-        if held := [key for lease in read_leases(folder) for key in lease.keys if not ended(folder, key)]:
-            break  # it lives, and has a cell
+        held = [key for lease in read_leases(folder) for key in lease.keys if not ended(folder, key)]
+        if held and _can_lock(folder / "leases" / ".claiming"):
+            break  # it lives, has a cell, and is not just claiming one
         os.kill(other.pid, signal.SIGCONT)
         time.sleep(0.02)
     before = records(folder)
@@ -139,7 +160,7 @@ def test_what_another_run_has_claimed_is_waited_for_and_taken_over_when_it_dies(
 
 
 def test_a_worker_that_dies_costs_its_pack_and_a_run_that_dies_takes_its_workers_along(
-    spec: StudySpec, tmp_path: Path
+    spec: StudySpec, tmp_path: Path, other_run: OtherRun
 ) -> None:
     folder = tmp_path / "killed"
     first = other_run(spec, folder, "local")

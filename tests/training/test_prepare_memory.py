@@ -22,4 +22,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="asks glibc")
 def test_what_a_step_frees_is_kept_for_the_next() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], check=True, capture_output=True, text=True)
-    assert int(done.stdout) < 1000  # 200 MB are 49,000 pages
+    assert int(done.stdout) < 5000  # 200 MB are 49,000 pages
