@@ -116,8 +116,7 @@ class Harness:
         return subprocess.Popen(command, cwd=self._work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        workers = [p for p in psutil.Process(process.pid).children() if "loky" in " ".join(p.cmdline())]
-        workers = [p for p in workers if "resource_tracker" not in " ".join(p.cmdline())]
+        workers = [child for child in psutil.Process(process.pid).children() if _trains(child)]
         if workers and self._rng.random() < 0.5:
             self.n_kills["worker"] += 1
             self._rng.choice(workers).kill()
@@ -134,6 +133,15 @@ class Harness:
         for path, state in seen.items():
             assert now.get(path) == state, f"{path} was lost or trained again"
         seen |= now
+
+
+def _trains(process: psutil.Process) -> bool:
+    """Whether a child of a run is one of its workers."""
+    try:
+        command = " ".join(process.cmdline())
+    except psutil.Error:  # it has just ended
+        return False
+    return "popen_loky" in command
 
 
 def _state(record: Path) -> tuple[bytes, int]:
