@@ -117,6 +117,10 @@ class Study:
         write_index(self.path, ended_cells(self.path, read))
         return damaged
 
+    def keep_index(self) -> None:
+        """Write down what the records say, so that the next reading opens only newer ones."""
+        write_index(self.path, ended_cells(self.path, self.record))
+
     def _ended(self) -> pl.DataFrame:
         planned = pl.DataFrame({"key": self.planned_keys}, schema={"key": pl.String()})
         return planned.join(ended_cells(self.path, self.record), on="key", how="inner", maintain_order="left")

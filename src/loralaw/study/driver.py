@@ -156,6 +156,7 @@ class Driver:
 
     def _learn(self) -> None:
         """What the cells that have ended say of the law, and of the time that the others need."""
+        self._study.keep_index()  # or every look would open all records again that have come since the run began
         table, self._learned_at = self._study.table(), time.monotonic()
         self._time_left.learn(table)
         self._law: str | None = law_so_far(table)
