@@ -1,7 +1,7 @@
 """What a run shows while it goes on: a live view in a terminal, plain lines elsewhere, nothing as a library."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
@@ -72,10 +72,8 @@ class PlainProgress(RunProgress):
     console: Console
     _last_line: float = 0.0
     _law: str | None = None
-    _state: RunState = field(default_factory=lambda: RunState("", 0, {}))
 
     def begin(self, state: RunState) -> None:
-        self._state = state
         before = f", {state.n_ended:,} of them ended before" if state.n_ended else ""
         self.say(f"{state.name}: " + ("1 cell" if state.n_cells == 1 else f"{state.n_cells:,} cells{before}"))
 
@@ -86,7 +84,6 @@ class PlainProgress(RunProgress):
         self.say(f"{status} {title}" + (f": {reason}" if reason else ""))
 
     def update(self, state: RunState) -> None:
-        self._state = state
         if time.monotonic() - self._last_line > QUIET_SECONDS:
             left = "" if state.seconds_left is None else f"; about {duration(state.seconds_left)} left"
             self.say(state.counts() + left)

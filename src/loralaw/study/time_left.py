@@ -26,7 +26,7 @@ class TimeLeft:
     """
 
     def __init__(self, checked: CheckedStudy, needs: Needs, packs: Iterable[tuple[Cell, ...]], n_workers: int) -> None:
-        self._checked, self._needs, self._n_workers = checked, needs, n_workers
+        self._checked, self._n_workers = checked, n_workers
         self._kinds = {cell.key: (cell.base_model, needs.of(cell), len(pack)) for pack in packs for cell in pack}
         self._left = Counter(self._kinds.values())
         self._times: CellTimes | None = None
