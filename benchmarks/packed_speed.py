@@ -26,11 +26,11 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from plain_trainer import plain_trainer
 from provenance import provenance, table
-from torch import Tensor, nn
+from torch import nn
 from torch.profiler import profile
-from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, get_scheduler
+from transformers import TrainerCallback, get_scheduler
 
 from loralaw.models import BaseModel, find_model, load_base_model
 from loralaw.spec import TaskSpec
@@ -71,17 +71,6 @@ def rows_of(base: BaseModel) -> EncodedRows:
     return encode_examples(data.train_subset(EXAMPLES, 0), base.tokenizer, LENGTH)
 
 
-class Rows(Dataset[dict[str, Tensor]]):
-    def __init__(self, rows: EncodedRows) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows.ids)
-
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {"input_ids": self._rows.ids[row], "labels": self._rows.labels[row]}
-
-
 class Clock(TrainerCallback):
     """When each step ended."""
 
@@ -94,21 +83,15 @@ class Clock(TrainerCallback):
 
 def with_trainer(name: str, rows: EncodedRows, folder: str) -> Seconds:
     """What a user writes."""
-    arguments = TrainingArguments(
-        output_dir=folder,
+    trainer = plain_trainer(
+        adapted(name),
+        rows,
+        EXAMPLES,
+        folder,
         max_steps=WARM_UP + STEPS,
         per_device_train_batch_size=ROWS,
         learning_rate=LEARNING_RATE,
-        bf16=True,
-        use_cpu=True,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
     )
-    trainer = Trainer(adapted(name), arguments, train_dataset=Rows(rows))
-    trainer.remove_callback(PrinterCallback)
 
     def seconds() -> float:
         clock = Clock()

@@ -23,10 +23,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import get_peft_model
+from plain_trainer import plain_trainer
 from provenance import provenance, table
 from torch import Tensor, nn
-from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainingArguments
 
 import loralaw
 from loralaw.models import load_base_model
@@ -43,38 +42,20 @@ RESULT = Path(__file__).parent / "results" / "quickstart_speed.md"
 SCORED_AT_ONCE = 16
 
 
-class Rows(Dataset[dict[str, Tensor]]):
-    def __init__(self, rows: EncodedRows, n_examples: int) -> None:
-        self._rows, self._n_examples = rows, n_examples
-
-    def __len__(self) -> int:
-        return self._n_examples
-
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {"input_ids": self._rows.ids[row], "labels": self._rows.labels[row]}
-
-
 def train(model: nn.Module, cell: Cell, rows: EncodedRows, folder: str) -> None:
     training = cell.training
-    arguments = TrainingArguments(
-        output_dir=folder,
+    plain_trainer(
+        model,
+        rows,
+        cell.n_train_examples,
+        folder,
         max_steps=training["steps"],
         per_device_train_batch_size=training["batch_size"],
         learning_rate=training["learning_rate"],
         warmup_steps=training["warmup_steps"],
         lr_scheduler_type=training["schedule"],
         seed=cell.seed,
-        bf16=True,
-        use_cpu=True,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    trainer = Trainer(model, arguments, train_dataset=Rows(rows, cell.n_train_examples))
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    ).train()
 
 
 @torch.no_grad()

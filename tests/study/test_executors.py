@@ -296,7 +296,7 @@ def run_jobs(executor_name: str, checked: Any, jobs: list[PackJob], folder: Path
             max(checked.spec.sizes),
             lease.path,
         )
-        executor: Executor = choice.executor(workload, Plan(jobs, 1, 1), hardware, driver.look)
+        executor: Executor = choice.executor(workload, Plan(jobs, 1, 1, 1), hardware, driver.look)
         try:
             driver.train(executor)
         finally:

@@ -9,7 +9,8 @@ from loralaw.study.retry import next_jobs
 
 
 def cells(n: int, batch_size: int = 6) -> tuple[Cell, ...]:
-    return tuple(Cell("m", "h", {}, 4, 8, seed, {}, "d", {"batch_size": batch_size}, {}) for seed in range(n))
+    training = {"batch_size": batch_size, "devices_per_cell": 1}
+    return tuple(Cell("m", "h", {}, 4, 8, seed, {}, "d", training, {}) for seed in range(n))
 
 
 def failure(kind: str) -> Failure:

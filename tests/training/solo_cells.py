@@ -44,6 +44,7 @@ TRAINING = {
     "max_grad_norm": 1.0,
     "dtype": "float32",
     "engine": "auto",
+    "devices_per_cell": 1,
 }
 # The Trainer collects garbage before every training; without what was imported that takes no time.
 gc.freeze()

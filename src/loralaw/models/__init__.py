@@ -5,6 +5,10 @@ from loralaw.models.adapted_model import load_adapted_model as load_adapted_mode
 from loralaw.models.base_model import BaseModel as BaseModel
 from loralaw.models.base_model import is_quantised as is_quantised
 from loralaw.models.base_model import load_base_model as load_base_model
+from loralaw.models.sharding import can_be_sharded as can_be_sharded
+from loralaw.models.sharding import is_sharded as is_sharded
+from loralaw.models.sharding import let_go as let_go
+from loralaw.models.sharding import whole as whole
 from loralaw.models.source import EMBEDDED as EMBEDDED
 from loralaw.models.source import ENCODER as ENCODER
 from loralaw.models.source import ModelSource as ModelSource

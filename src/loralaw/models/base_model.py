@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
 from loralaw.errors import ModelError
+from loralaw.models.sharding import is_sharded, whole
 from loralaw.models.source import ModelSource, first_line
 
 
@@ -23,8 +25,14 @@ class BaseModel:
     n_params_total: int
 
 
-def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> BaseModel:
+def load_base_model(source: ModelSource, device: torch.device | str = "cpu", n_devices: int = 1) -> BaseModel:
     """Load weights from safetensors only, and never run code that comes with a model.
+
+    Args:
+        source: where it is.
+        device: where to put it.
+        n_devices: if above 1, the processes of this process's `torch.distributed` group, on `device` each: a part of
+            every weight comes to each of them, and all of them must load the model.
 
     Raises:
         ModelError: weights or tokenizer are missing, broken, or of an unknown architecture.
@@ -38,13 +46,16 @@ def load_base_model(source: ModelSource, device: torch.device | str = "cpu") -> 
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                distributed_config=None if n_devices == 1 else DistributedConfig(fsdp_size=n_devices),
             )
         tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
     except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
         raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
     _check_weights(source, model, found)
     _keep_gradients(model)
-    model.requires_grad_(False).eval().to(device)
+    model.requires_grad_(False).eval()
+    if not is_sharded(model):
+        model.to(device)
     return BaseModel(source, model, tokenizer, model.num_parameters())  # which knows of two in one byte
 
 
@@ -84,5 +95,5 @@ def _check_weights(source: ModelSource, model: PreTrainedModel, found: dict[str,
             )
     for name, parameter in model.named_parameters():
         # A byte or less of a quantised weight holds no such number, or has no test for it.
-        if parameter.element_size() > 1 and not torch.isfinite(parameter).all():
+        if parameter.element_size() > 1 and not whole(torch.isfinite(parameter).all()):
             raise ModelError(f'"{source.name}": {name} holds numbers that are not finite')

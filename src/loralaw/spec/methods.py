@@ -25,6 +25,11 @@ class AnyMethod(Settings):
         """Whether many cells can train in one pass, or each only alone with the Trainer."""
         return False
 
+    @property
+    def is_shardable(self) -> bool:
+        """Whether a cell can train on several devices."""
+        return False
+
     def n_adapter_rows(self, n_train_examples: int) -> int:
         """How many of a cell's training examples its weights learn from."""
         return n_train_examples
@@ -49,6 +54,10 @@ class LoraMethod(AdapterMethod):
     @property
     def is_packed(self) -> bool:
         return self.name != "dora"
+
+    @property
+    def is_shardable(self) -> bool:
+        return True
 
 
 class AlphaLoraMethod(AdapterMethod):
@@ -100,6 +109,10 @@ class FullMethod(AnyMethod):
 
     name: Literal["full"] = "full"
     has_rank: ClassVar[bool] = False
+
+    @property
+    def is_shardable(self) -> bool:
+        return True
 
 
 MethodSpec = LoraMethod | AlphaLoraMethod | FullMethod

@@ -66,12 +66,22 @@ class TrainingSpec(Settings):
     engine: Literal["auto", "trainer"] = "auto"
     """trainer: every cell alone with transformers' Trainer, to compare methods in time and memory; auto: many cells in
     one pass, where method and base model allow it."""
+    devices_per_cell: Count = 1
+    """Devices that hold a cell's base model together and share its batches; above 1 every cell trains alone."""
 
     @model_validator(mode="before")
     @classmethod
     def _default_length(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("steps") is None and value.get("epochs") is None:
             return {**value, "steps": DEFAULT_STEPS}
+        return value
+
+    @field_validator("devices_per_cell")
+    @classmethod
+    def _equal_shares(cls, value: int, info: ValidationInfo) -> int:
+        batch_size = info.data.get("batch_size", value)
+        if batch_size % value:
+            raise ValueError(f"{value} devices cannot share a batch of {batch_size} rows equally: see batch_size")
         return value
 
     @field_validator("epochs")

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from loralaw.errors import DataError, ModelError, Problem, SpecError
-from loralaw.models import ModelSource, check_files, find_model, skeleton
+from loralaw.models import ModelSource, can_be_sharded, check_files, find_model, skeleton
 from loralaw.spec import (
     AdapterMethod,
     AlphaLoraMethod,
@@ -95,7 +95,7 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
     Raises:
         SpecError: with every problem that was found.
     """
-    problems = missing_trackers(spec.trackers)
+    problems = [*missing_trackers(spec.trackers), *_bound_to_one_device(spec)]
     models: dict[str, CheckedModel] = {}
     for index, name in enumerate(spec.base_models):
         try:
@@ -118,6 +118,15 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
     if problems:
         raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
+
+
+def _bound_to_one_device(spec: StudySpec) -> list[Problem]:
+    """Methods that cannot train on several devices, where a study asks for that."""
+    if spec.training.devices_per_cell == 1:
+        return []
+    bound = [method.name for method in spec.methods if not method.is_shardable]
+    text = "{} trains on one device: leave this out, or the method"
+    return [Problem("training.devices_per_cell", text.format(name)) for name in bound]
 
 
 def _why_not(training: TrainingSpec, method: MethodSpec, size: int, n_rows: int) -> str | None:
@@ -161,6 +170,12 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
     if context and spec.training.max_length > context:
         text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'
         problems.append(Problem("training.max_length", text))
+    if spec.training.devices_per_cell > 1 and not can_be_sharded(model.skeleton):
+        text = (
+            f'"{name}" cannot be spread over devices: transformers has no plan for the layers of '
+            f"{type(model.skeleton).__name__}, or the model is quantised; leave this out"
+        )
+        problems.append(Problem("training.devices_per_cell", text))
     for index, method in enumerate(spec.methods):
         if reason := why_not_on(model.skeleton.config, method.name, machine.device()):
             problems.append(Problem(f"methods[{index}]", f'base model "{name}": {reason}'))

@@ -68,4 +68,4 @@ class ExecutorChoice:
             return RayExecutor(workload, plan, hardware)
         if self.name == "inline":
             return InlineExecutor(workload, on_tick)
-        return LocalExecutor(workload, plan.n_workers, plan.n_threads)
+        return LocalExecutor(workload, plan.n_workers, plan.n_threads, plan.n_devices)

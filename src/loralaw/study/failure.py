@@ -28,6 +28,8 @@ class Failure:
 
     @classmethod
     def of(cls, error: Exception) -> "Failure":
+        if isinstance(error, PackFailed):
+            return error.failure
         reason = str(error) if isinstance(error, LoralawError) else f"{type(error).__name__}: {error}"
         text = "".join(traceback.format_exception(error))
         if isinstance(error, StorageError):
@@ -38,6 +40,14 @@ class Failure:
     def of_death(cls, reason: str, *, out_of_memory: bool) -> "Failure":
         """Of a worker that is gone without a word."""
         return cls("out-of-memory" if out_of_memory else "killed", reason, reason + "\n")
+
+
+class PackFailed(Exception):
+    """A failure in another process, raised where it is heard of."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
 
 
 def _kind(error: Exception) -> Kind:

@@ -1,12 +1,8 @@
 """Packs in worker processes on this machine."""
 
 import os
-import signal
-import threading
-import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 
 import torch
 from loky import ProcessPoolExecutor
@@ -14,6 +10,7 @@ from loky import ProcessPoolExecutor
 from loralaw.study.executor import Outcome
 from loralaw.study.failure import Failure
 from loralaw.study.pack_job import PackJob, PackTrainer, Workload
+from loralaw.study.worker_process import DeathWatch, begin_worker
 
 _trainer: PackTrainer | None = None
 """Of a worker process."""
@@ -27,14 +24,15 @@ class LocalExecutor:
 
     Args:
         workload: what all packs have in common.
-        n_workers: packs at a time. With GPUs, worker i has GPU i modulo their number for itself.
+        n_workers: packs at a time. With GPUs, each worker has its own, as far as there are enough.
         n_threads: of one worker's products.
+        n_devices: GPUs that a worker has.
     """
 
-    def __init__(self, workload: Workload, n_workers: int, n_threads: int) -> None:
+    def __init__(self, workload: Workload, n_workers: int, n_threads: int, n_devices: int = 1) -> None:
         n_gpus = torch.cuda.device_count()
-        gpus = [i % n_gpus if n_gpus else None for i in range(n_workers)]
-        self._free = [_Worker(workload, n_threads, gpu) for gpu in gpus]
+        gpus = [[(i * n_devices + j) % n_gpus for j in range(n_devices if n_gpus else 0)] for i in range(n_workers)]
+        self._free = [_Worker(workload, n_threads, of_worker) for of_worker in gpus]
         self._busy: dict[Future[Failure | None], tuple[_Worker, PackJob]] = {}
 
     @property
@@ -67,13 +65,13 @@ class LocalExecutor:
 class _Worker:
     """One process, and another one in its place when it dies."""
 
-    def __init__(self, workload: Workload, n_threads: int, gpu: int | None) -> None:
+    def __init__(self, workload: Workload, n_threads: int, gpus: list[int]) -> None:
         self._workload, self._n_threads = workload, n_threads
-        self._env = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": _nth_visible(gpu)}
+        self._env = {"CUDA_VISIBLE_DEVICES": ",".join(map(_nth_visible, gpus))} if gpus else {}
         self._start()
 
     def submit(self, job: PackJob) -> Future[Failure | None]:
-        self._n_out_of_memory = _n_killed_for_memory()
+        self._watch = DeathWatch()
         future: Future[Failure | None] = self._pool.submit(_train, job)
         return future
 
@@ -81,9 +79,7 @@ class _Worker:
         try:
             return future.result()
         except BrokenProcessPool as error:
-            out_of_memory = _n_killed_for_memory() > self._n_out_of_memory
-            why = "the system ended it for want of memory" if out_of_memory else str(error).splitlines()[-1]
-            return Failure.of_death(f"the worker process died: {why}", out_of_memory=out_of_memory)
+            return self._watch.failure(error)
 
     def replace(self) -> None:
         self.end(now=True)
@@ -98,25 +94,16 @@ class _Worker:
         self._pool = ProcessPoolExecutor(
             1,
             timeout=None,
-            initializer=_begin_worker,
+            initializer=_begin,
             initargs=(os.getpid(), self._workload, self._n_threads),
             env=self._env,
         )
 
 
-def _begin_worker(parent: int, workload: Workload, n_threads: int) -> None:
+def _begin(parent: int, workload: Workload, n_threads: int) -> None:
     global _trainer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    torch.set_num_threads(n_threads)
+    begin_worker(parent, n_threads)
     _trainer = PackTrainer(workload)
-
-
-def _end_with(parent: int) -> None:
-    """A worker whose parent was killed would train on beside those of the next run."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
 
 
 def _train(job: PackJob) -> Failure | None:
@@ -127,12 +114,3 @@ def _train(job: PackJob) -> Failure | None:
 def _nth_visible(gpu: int) -> str:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return visible.split(",")[gpu] if visible else str(gpu)
-
-
-def _n_killed_for_memory() -> int:
-    """How many processes the kernel has killed for want of memory; 0 where it does not say."""
-    counters = Path("/proc/vmstat")
-    if not counters.exists():
-        return 0
-    lines = (line.split() for line in counters.read_text().splitlines())
-    return next((int(count) for name, count in lines if name == "oom_kill"), 0)

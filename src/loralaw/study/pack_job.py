@@ -1,16 +1,19 @@
 """What a worker is given, wherever it runs: a study's common part once, and then pack after pack."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from loralaw.models import BaseModel, ModelSource, load_base_model
 from loralaw.spec import Cell
 from loralaw.store import CellFolder
+from loralaw.study.device_processes import train_on_devices
 from loralaw.study.failure import Failure
 from loralaw.tasks import TaskData
-from loralaw.training import EncodedTask, PackEvents, machine, train_cells
+from loralaw.training import EncodedTask, PackEvents, machine, n_devices_of, train_cells
+from loralaw.training.device_group import rank
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,29 @@ class PackTrainer:
 
     def records(self, job: PackJob, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
         """The records, each given out when everything else of its cell is written."""
-        first = job.cells[0]
-        base, task = self._load(first)
         for cell in job.cells:
             self._folder(cell.key).begin(cell)
-        events = PackEvents(step=lambda _: on_step(), log=lambda key, line: self._folder(key).log(line))
+        if (n_devices := n_devices_of(job.cells[0])) == 1:
+            yield from self._train(job, on_step)
+            return
+        self._base = self._task = None  # each of the processes loads its part of the base
+        for cell in job.cells:
+            part = partial(_train_part, self._workload, replace(job, cells=(cell,)))
+            yield train_on_devices(part, n_devices, on_step)
+
+    def part(self, job: PackJob) -> dict[str, Any]:
+        """The record of the job's only cell, which this process trains together with others; the first one logs."""
+        (record,) = self._train(job, lambda: None)
+        return record
+
+    def _train(self, job: PackJob, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
+        base, task = self._load(job.cells[0])
+        events = PackEvents(step=lambda _: on_step(), log=self._log)
         yield from train_cells(base, task, job.cells, lambda key: self._folder(key).path, events, job.n_micro_batches)
+
+    def _log(self, key: str, line: dict[str, Any]) -> None:
+        if rank() == 0:
+            self._folder(key).log(line)
 
     def _folder(self, key: str) -> CellFolder:
         return CellFolder(self._workload.cells_folder / key)
@@ -78,6 +98,10 @@ class PackTrainer:
         source = self._workload.sources[cell.base_model]
         if self._base is None or self._task is None or self._base.source != source:
             self._base = self._task = None  # first, so that two bases never lie in memory together
-            self._base = load_base_model(source, machine.device())
+            self._base = load_base_model(source, machine.device(), n_devices_of(cell))
             self._task = EncodedTask(self._workload.data, self._base, cell, self._workload.n_train_max)
         return self._base, self._task
+
+
+def _train_part(workload: Workload, job: PackJob) -> dict[str, Any]:
+    return PackTrainer(workload).part(job)

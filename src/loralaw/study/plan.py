@@ -10,7 +10,7 @@ from loralaw.spec import Cell, points
 from loralaw.study.cell_needs import Needs
 from loralaw.study.check import CheckedStudy
 from loralaw.study.pack_job import PackJob
-from loralaw.training import machine, n_steps_of
+from loralaw.training import machine, n_devices_of, n_steps_of
 
 BEST_STEP_TOKENS = 4000
 """Packing gains up to 2,000 to 8,000 tokens a step (measured); beyond it only memory grows."""
@@ -47,6 +47,7 @@ class Hardware(Protocol):
     """What packs train on: this machine (the module `machine`), or a cluster."""
 
     def n_gpus(self) -> int: ...
+    def n_gpus_of_a_machine(self) -> int: ...
     def n_cores(self) -> int: ...
     def available_bytes(self) -> int: ...
 
@@ -59,6 +60,8 @@ class Plan:
     n_workers: int
     n_threads: int
     """Of one worker's products."""
+    n_devices: int
+    """GPUs of one worker, where there are any."""
 
 
 def plan_jobs(
@@ -69,10 +72,11 @@ def plan_jobs(
     hardware: Hardware = machine,
 ) -> Plan:
     """Packs for so many workers, or for as many as suit the hardware."""
-    n_workers = n_workers or _suitable_workers(cells, needs, hardware)
+    n_workers = n_workers or _suitable_workers(cells, needs, hardware, checked.spec.training.devices_per_cell)
     packs = plan_packs(cells, checked, needs, n_workers, hardware)
     jobs = [PackJob(tuple(pack), n_bytes=needs.pack_bytes(pack)) for pack in packs]
-    return Plan(jobs, n_workers, max(1, hardware.n_cores() // n_workers))
+    n_devices = checked.spec.training.devices_per_cell
+    return Plan(jobs, n_workers, max(1, hardware.n_cores() // n_workers), n_devices)
 
 
 def plan_packs(
@@ -99,31 +103,40 @@ def plan_packs(
     return packs
 
 
-def check_memory(cells: Iterable[Cell], needs: Needs, hardware: Hardware = machine) -> None:
+def check_hardware(cells: Iterable[Cell], needs: Needs, hardware: Hardware = machine) -> None:
     """Refuse a study of which not even one cell fits, a row at a time.
 
     Raises:
-        InputError: with how much is needed and how much is free.
+        InputError: with how much is needed and how much is there.
     """
-    free = hardware.available_bytes()
+    n_gpus, n_gpus_together = hardware.n_gpus(), hardware.n_gpus_of_a_machine()
+    available = hardware.available_bytes()
     for cell in cells:
+        n_devices = n_devices_of(cell)
+        if n_gpus and n_devices > n_gpus_together:
+            raise InputError(
+                f"training.devices_per_cell is {n_devices}, and the GPUs of one machine are {n_gpus_together}: give at "
+                "most as many"
+            )
+        free = available * n_devices // n_gpus if n_gpus else available
         of_weights = needs.base_bytes(cell.base_model)
         needed = of_weights + needs.of(cell).least_memory_bytes
         if needed > free:
             raise InputError(
                 f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it '
                 f"for weights, and {free / 1e9:.1f} GB are free: free some, or use a smaller base model, max_length "
-                "or rank"
+                "or rank, or more GPUs for a cell (training.devices_per_cell)"
             )
 
 
-def _suitable_workers(cells: Iterable[Cell], needs: Needs, hardware: Hardware) -> int:
+def _suitable_workers(cells: Iterable[Cell], needs: Needs, hardware: Hardware, n_devices: int) -> int:
     """One a GPU; without one, one a core, as far as memory allows: two workers with a thread each do 1.4 times as much
-    as one with two (the quickstart study)."""
+    as one with two (the quickstart study). Fewer where a cell takes several."""
     if n_gpus := hardware.n_gpus():
-        return n_gpus
+        return max(1, n_gpus // n_devices)
     of_largest = max((needs.pack_bytes([cell]) for cell in cells), default=1)
-    return max(1, min(hardware.n_cores(), int(MEMORY_SHARE * hardware.available_bytes()) // of_largest))
+    n_at_a_time = int(MEMORY_SHARE * hardware.available_bytes()) // of_largest
+    return max(1, min(hardware.n_cores() // n_devices, n_at_a_time))
 
 
 def _pack_size(group: Sequence[Cell], needs: Needs, room: int) -> int:

@@ -59,6 +59,10 @@ class RayCluster:
         """GPUs of all living nodes."""
         return int(self._total("GPU"))
 
+    def n_gpus_of_a_machine(self) -> int:
+        """GPUs of the living node that has most of them."""
+        return int(max((node["GPU"] for node in self._nodes("GPU")), default=0))
+
     def n_cores(self) -> int:
         """Processor cores of all living nodes, as Ray counts them."""
         return int(self._total("CPU"))
@@ -67,26 +71,29 @@ class RayCluster:
         """Memory of all living nodes: of their GPUs, each taken for the smallest, or else what Ray gives to tasks."""
         return self.n_gpus() * self._bytes_of_a_gpu or int(self._total("memory"))
 
-    def resources_of(self, n_bytes: int, n_threads: int) -> dict[str, float]:
+    def resources_of(self, n_bytes: int, n_threads: int, n_devices: int = 1) -> dict[str, float]:
         """What a pack asks for, as options of a Ray task: never more than one node has, or it would wait for ever.
 
         Args:
             n_bytes: its estimated peak memory.
             n_threads: of its products.
+            n_devices: GPUs that it trains on, where there are any; more than one are for it alone.
         """
+        if self._bytes_of_a_gpu and n_devices > 1:
+            return {"num_cpus": 1, "num_gpus": n_devices}
         if self._bytes_of_a_gpu:
             hundredths = -(-100 * (n_bytes + _BYTES_OF_A_CONTEXT) // self._bytes_of_a_gpu)
             return {"num_cpus": 1, "num_gpus": min(100, hundredths) / 100}
         largest = {name: max((node[name] for node in self._nodes(name)), default=0.0) for name in ("CPU", "memory")}
         return {"num_cpus": min(n_threads, largest["CPU"]), "memory": min(n_bytes, int(largest["memory"]))}
 
-    def n_idle(self, n_bytes: int, n_threads: int) -> int:
+    def n_idle(self, n_bytes: int, n_threads: int, n_devices: int = 1) -> int:
         """How many packs could begin now; the cluster may have other users. Some tenths of a second old."""
         import ray
 
         free = ray.available_resources()
         if self._bytes_of_a_gpu:
-            return int(free.get("GPU", 0))
+            return int(free.get("GPU", 0) // n_devices)
         asked = self.resources_of(n_bytes, n_threads)
         return int(min(free.get("CPU", 0) // asked["num_cpus"], free.get("memory", 0) // max(1, asked["memory"])))
 

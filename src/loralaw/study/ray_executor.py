@@ -51,7 +51,7 @@ class RayExecutor:
         import ray
         from ray.util.queue import Queue
 
-        self._ray, self._cluster, self._n_threads = ray, cluster, plan.n_threads
+        self._ray, self._cluster, self._n_threads, self._n_devices = ray, cluster, plan.n_threads, plan.n_devices
         self._largest_bytes = max(job.n_bytes for job in plan.jobs)
         self._cells_folder = workload.cells_folder
         self._workload = ray.put(_to_send(workload))
@@ -64,11 +64,12 @@ class RayExecutor:
     def n_free(self) -> int:
         """What the cluster has room for, and one more, so that Ray has something to begin with at once."""
         n_to_begin = sum(attempt.place is None for attempt in self._running.values())
-        return max(0, self._cluster.n_idle(self._largest_bytes, self._n_threads) + 1 - n_to_begin)
+        n_idle = self._cluster.n_idle(self._largest_bytes, self._n_threads, self._n_devices)
+        return max(0, n_idle + 1 - n_to_begin)
 
     def submit(self, job: PackJob) -> None:
         attempt = _Attempt(job, next(self._numbers))
-        options = self._cluster.resources_of(job.n_bytes, self._n_threads)
+        options = self._cluster.resources_of(job.n_bytes, self._n_threads, self._n_devices)
         arguments = (__version__, [self._workload], job, attempt.number, self._mail, self._n_threads)
         self._running[self._task.options(**options).remote(*arguments)] = attempt
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from loralaw.spec import Cell
 from loralaw.study.failure import Failure
 from loralaw.study.pack_job import PackJob
-from loralaw.training import micro_batch_counts
+from loralaw.training import micro_batch_counts, n_devices_of
 
 DEATHS_BEFORE_HALVES = 2
 """A worker that dies once may have been killed by anything; one that dies twice, perhaps by its pack."""
@@ -43,6 +43,7 @@ def next_jobs(job: PackJob, failure: Failure, left: Sequence[Cell]) -> list[Pack
 
 
 def _more_parts(job: PackJob) -> list[int]:
-    """The next number of equal parts that the batch of a cell can be cut into, if there is one."""
-    counts = micro_batch_counts(int(job.cells[0].training["batch_size"]))
+    """The next number of equal parts that a device's rows of a batch can be cut into, if there is one."""
+    cell = job.cells[0]
+    counts = micro_batch_counts(int(cell.training["batch_size"]) // n_devices_of(cell))
     return [n for n in counts if n > job.n_micro_batches][:1]

@@ -17,7 +17,7 @@ from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
 from loralaw.study.executors import ExecutorChoice
 from loralaw.study.pack_job import Workload
-from loralaw.study.plan import check_memory, plan_cells, plan_jobs
+from loralaw.study.plan import check_hardware, plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
 from loralaw.study.time_left import TimeLeft
 from loralaw.study.trackers import Trackers
@@ -81,7 +81,7 @@ def _train(
 ) -> None:
     needs, trackers = Needs(checked), Trackers(checked.spec.trackers)
     with choice.hardware() as hardware:
-        check_memory(pending, needs, hardware)
+        check_hardware(pending, needs, hardware)
         plan = plan_jobs(pending, checked, needs, choice.n_workers, hardware)
         time_left = TimeLeft(checked, needs, (job.cells for job in plan.jobs), plan.n_workers)
         driver = Driver(study, plan.jobs, time_left, lease, progress, trackers)

@@ -5,6 +5,7 @@ from loralaw.training.cell import SCHEDULES as SCHEDULES
 from loralaw.training.cell import PackCell as PackCell
 from loralaw.training.cell_settings import TrainingPath as TrainingPath
 from loralaw.training.cell_settings import has_row_scale as has_row_scale
+from loralaw.training.cell_settings import n_devices_of as n_devices_of
 from loralaw.training.cell_settings import n_steps_of as n_steps_of
 from loralaw.training.cell_settings import path_of as path_of
 from loralaw.training.encoded_task import EncodedTask as EncodedTask

@@ -17,11 +17,18 @@ TrainingPath = Literal["packed", "trainer"]
 def path_of(cell: Cell, config: PretrainedConfig) -> TrainingPath:
     """How a cell is trained on a base model with this configuration.
 
-    A pack multiplies with the frozen weights itself, so they may not be quantised; and not every method can share them.
+    A pack multiplies with the frozen weights itself, so they may be neither quantised nor spread over devices; and not
+    every method can share them.
     """
-    if cell.training["engine"] == "trainer" or is_quantised(config) or not method_spec(cell.method).is_packed:
+    alone = cell.training["engine"] == "trainer" or n_devices_of(cell) > 1
+    if alone or is_quantised(config) or not method_spec(cell.method).is_packed:
         return "trainer"
     return "packed"
+
+
+def n_devices_of(cell: Cell) -> int:
+    """Devices that train the cell together."""
+    return int(cell.training["devices_per_cell"])
 
 
 def has_row_scale(cell: Cell) -> bool:

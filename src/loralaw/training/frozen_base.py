@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, ModelError
+from loralaw.models import is_sharded, let_go, whole
 from loralaw.training import attention
 from loralaw.training.head_loss import Head
 from loralaw.training.packed_linear import PackedLinear
@@ -75,7 +76,8 @@ class FrozenBase:
 def output_head(model: PreTrainedModel, dtype: torch.dtype) -> Head:
     """The model's output head as it is now, in the type of the products."""
     head = model.get_output_embeddings()
-    return Head(head.weight.detach().to(dtype), None if head.bias is None else head.bias.detach().to(dtype))
+    weight, bias = whole(head.weight.detach()), None if head.bias is None else whole(head.bias.detach()).to(dtype)
+    return Head(weight.to(dtype), bias)
 
 
 def check_structure(model: PreTrainedModel) -> None:
@@ -131,6 +133,8 @@ def check_behaviour(model: PreTrainedModel) -> None:
         logits = model(input_ids=ids, use_cache=False).logits
     finally:
         hook.remove()
+        if is_sharded(model):
+            let_go(model)
     if not seen or not _close(seen["hidden"], hidden) or not torch.equal(logits.float(), seen["logits"].float()):
         raise ModelError(
             f"{type(model).__name__} changes its hidden states before the head or its logits after it (a soft cap or a "
@@ -139,8 +143,22 @@ def check_behaviour(model: PreTrainedModel) -> None:
 
 
 def _hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    if is_sharded(model):
+        return _hidden_states_on_the_way(model, ids)
     hidden: Tensor = model.base_model(input_ids=ids, use_cache=False)[0]
     return hidden
+
+
+def _hidden_states_on_the_way(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Through the head of one token as well: a sharded model is gathered right only where it runs from end to end."""
+    seen: list[Tensor] = []
+    hook = model.base_model.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
+    try:
+        model(input_ids=ids, use_cache=False, logits_to_keep=1)
+    finally:
+        hook.remove()
+        let_go(model)
+    return seen[0]
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

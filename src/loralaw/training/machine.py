@@ -32,6 +32,11 @@ def n_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def n_gpus_of_a_machine() -> int:
+    """As many, as this is one machine."""
+    return n_gpus()
+
+
 def n_cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,6 +12,7 @@ from peft.tuners.lora.layer import LoraLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, ModelError, StorageError
@@ -20,11 +21,13 @@ from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers
 from loralaw.miub.batch_tokens import BatchTokens
 from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
+from loralaw.models import is_sharded
 from loralaw.models.base_model import no_progress_bars
 from loralaw.spec import Cell
 from loralaw.store import ADAPTER, MODEL
 from loralaw.training.adapters import set_layout, write_adapter
 from loralaw.training.cell_settings import peft_config_of
+from loralaw.training.device_group import rank
 from loralaw.training.frozen_base import FrozenBase, output_head
 from loralaw.training.quantised import why_not_on
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows
@@ -35,7 +38,8 @@ class SoloModel:
     """One cell's model: a base with an adapter in it, or for full fine-tuning a base whose every weight learns.
 
     It works on a copy of the base's modules. With an adapter, the copy shares the frozen weights and costs no memory;
-    for full it has weights of its own. So whatever happens to it, the base is as it was.
+    for full it has weights of its own. So whatever happens to it, the base is as it was. Only a base that is spread
+    over devices cannot be copied, and is used up.
 
     Models that a pack refuses are refused here too, although those with a soft cap, say, could be trained: a study
     must not hold methods that were scored in different ways.
@@ -55,7 +59,7 @@ class SoloModel:
         if reason := why_not_on(base.config, cell.method["name"], base.device):
             raise InputError(reason)
         self._use_cache = getattr(base.config, "use_cache", True)
-        self._model = copy.deepcopy(base) if self._is_full else _copy_sharing_weights(base)
+        self._model = self._own(base)
         dtype = torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
         self._base = FrozenBase(self._model, dtype)  # what is hung in later runs with it
         self.trained: Any = self._model.requires_grad_(True) if self._is_full else self._adapted(cell)
@@ -70,11 +74,6 @@ class SoloModel:
         """Where the base was."""
         device: torch.device = self._base.device
         return device
-
-    @property
-    def n_params_trainable(self) -> int:
-        """Number of trained numbers."""
-        return sum(parameter.numel() for parameter in self.trained.parameters() if parameter.requires_grad)
 
     @torch.no_grad()
     def score(self, ids: Tensor, labels: Tensor) -> Scores:
@@ -103,15 +102,26 @@ class SoloModel:
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Write `adapter` (as PEFT does) or, for full, `model` (as transformers does, with the tokenizer) below folder.
 
+        All processes of a group call this, and the first one writes.
+
         Raises:
             StorageError: the disk refused.
         """
         if self._is_full:
             self._save_model(folder / MODEL, tokenizer)
             return
-        state = get_peft_model_state_dict(self.trained, save_embedding_layers=False)
+        if rank():
+            return
+        # Without the spread weights of the base: PEFT would gather all of them before it leaves them out.
+        whole = {name: tensor for name, tensor in self.trained.state_dict().items() if not isinstance(tensor, DTensor)}
+        state = get_peft_model_state_dict(self.trained, whole, save_embedding_layers=False)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         write_adapter(self.trained.peft_config["default"], tensors, self._model.name_or_path, folder / ADAPTER)
+
+    def _own(self, base: PreTrainedModel) -> PreTrainedModel:
+        if is_sharded(base):
+            return base
+        return copy.deepcopy(base) if self._is_full else _copy_sharing_weights(base)
 
     def _adapted(self, cell: Cell) -> nn.Module:
         """With an adapter, made by PEFT of the same draws as in a pack."""
@@ -153,8 +163,9 @@ class SoloModel:
         self._model.config.use_cache = self._use_cache  # the Trainer switches it off
         try:
             with no_progress_bars():
-                self._model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+                self._model.save_pretrained(folder, is_main_process=rank() == 0)
+            if rank() == 0:
+                tokenizer.save_pretrained(folder)
         except (OSError, SafetensorError) as error:
             raise StorageError(
                 f"the model could not be written to {folder}: {error}. Every finished cell is safe; free some space, "

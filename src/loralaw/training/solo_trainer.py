@@ -16,7 +16,14 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED, EncodedRows
 from loralaw.training.batch import raise_unscored
-from loralaw.training.cell_settings import learning_rate_of, n_steps_of, row_scale_protocol_of, warmup_steps_of
+from loralaw.training.cell_settings import (
+    learning_rate_of,
+    n_devices_of,
+    n_steps_of,
+    row_scale_protocol_of,
+    warmup_steps_of,
+)
+from loralaw.training.device_group import sum_over_group
 from loralaw.training.encoded_task import batch_rows
 from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer
 
@@ -40,8 +47,8 @@ class _PackOrder:
     args: TrainingArguments
 
     def _get_train_sampler(self, train_dataset: Any = None) -> list[int]:
-        batch_size = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        batches = batch_rows(len(train_dataset), batch_size, self.args.seed)
+        of_a_device = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        batches = batch_rows(len(train_dataset), of_a_device * self.args.world_size, self.args.seed)
         return [row for batch in itertools.islice(batches, self.args.max_steps) for row in batch]
 
 
@@ -57,7 +64,7 @@ class LossOfStep:
     """The mean cross-entropy of a batch over its scored tokens, as `Trainer(compute_loss_func=...)` calls it.
 
     It is called for a part of the batch at a time, and gives the part's share of the mean. It keeps the last value of a
-    whole batch: the Trainer's own log rounds and averages.
+    whole batch, that of all devices: the Trainer's own log rounds and averages.
 
     Args:
         key: the cell's.
@@ -78,9 +85,9 @@ class LossOfStep:
         logits = outputs["logits"][:, :-1].flatten(0, 1).float()
         total = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=NOT_SCORED, reduction="sum")
         loss = total / num_items_in_batch
-        self._parts.append(loss.detach())
+        self._parts.append(loss.detach().clone())  # the Trainer multiplies what it is given in place
         if len(self._parts) == self._n_micro_batches:
-            self.last, self._parts = torch.stack(self._parts).sum(), []
+            self.last, self._parts = sum_over_group(torch.stack(self._parts).sum()), []
         return loss
 
 
@@ -125,7 +132,7 @@ def _arguments(cell: Cell, device: torch.device, folder: str, n_micro_batches: i
     arguments = TrainingArguments(
         output_dir=folder,
         max_steps=n_steps_of(cell),
-        per_device_train_batch_size=training["batch_size"] // n_micro_batches,
+        per_device_train_batch_size=training["batch_size"] // (n_devices_of(cell) * n_micro_batches),
         gradient_accumulation_steps=n_micro_batches,
         learning_rate=learning_rate_of(cell),
         lr_scheduler_type=training["schedule"],

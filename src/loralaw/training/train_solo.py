@@ -6,16 +6,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.training import machine
 from loralaw.training.batch import check_micro_batches
+from loralaw.training.cell_settings import n_devices_of
+from loralaw.training.device_group import rank
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import Ledger, PackEvents
 from loralaw.training.measure import measure
 from loralaw.training.solo_model import SoloModel
 from loralaw.training.solo_trainer import LossOfStep, random_state_kept, solo_trainer
 from loralaw.training.solo_watch import SoloWatch
+from loralaw.training.targets import n_params_trainable
 
 
 def train_solo(
@@ -25,6 +30,9 @@ def train_solo(
 
     Data and their order, loss, optimizer, schedule, clipping and the adapter's first weights are those of a pack; only
     adapter dropout draws other numbers. Full fine-tuning does not decay biases and norms, as is the Trainer's rule.
+
+    Where the base is spread over the devices of a group of processes, each of them calls this, and trains on its share
+    of every batch; the first one writes.
 
     The record's peak memory is that of the whole process (of all allocations on a GPU): the base's weights are part of
     it, also beside the copy that full fine-tuning trains, and so are the logits of a whole batch.
@@ -50,11 +58,13 @@ def train_solo(
     **Departs from source**: of the α-LoRA authors' protocol a cell has α's rows, their order and its steps, not the
     rest: a training is one long epoch, the adapter's moments and warm-up are the study's, and the last step is kept.
     """
-    check_micro_batches(n_micro_batches, cell.training["batch_size"])
+    check_micro_batches(n_micro_batches, cell.training["batch_size"] // n_devices_of(cell))
     machine.reset_peak_memory()
     with random_state_kept(base.model.device):
+        n_trainable = n_params_trainable(base.model, cell.method, cell.rank)
+        # First, as a base that is spread over devices has the adapter in it afterwards.
+        ledger = Ledger(base, task, [cell], {cell.key: n_trainable}, "trainer", n_micro_batches)
         solo = SoloModel(base.model, cell)
-        ledger = Ledger(base, task, [cell], {cell.key: solo.n_params_trainable}, "trainer", n_micro_batches)
         watch = _train(solo, task, cell, ledger, events, n_micro_batches)
         if watch.reason:
             return ledger.diverged(cell.key, watch.reason)
@@ -76,6 +86,8 @@ def _train(
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = solo_trainer(solo.trained, task.train(cell.seed), cell, nowhere, loss, n_micro_batches)
         trainer.add_callback(watch)
+        if rank():
+            torch.manual_seed(cell.seed + rank())  # or all would drop the same of their different rows
         started = time.perf_counter()
         trainer.train()
         ledger.add_seconds([cell.key], time.perf_counter() - started)
