@@ -104,6 +104,19 @@ def test_few_settings_fall_back_to_a_ratio() -> None:
     assert predicted.message == "from 1 cell: too few settings to say how wrong this is"
 
 
+def test_the_ranks_of_one_base_model_do_not_say_what_a_step_costs() -> None:
+    """They differ too little: the noise of a few times would decide what fifteen times as large a model takes."""
+    noise = np.random.default_rng(1).normal(1, 0.05, 40).reshape(10, 4)
+    for times in noise:
+        rows = [
+            ("small", "packed", 12, 120, flops, 2.0 * seconds, 1e9, 0.5)
+            for flops, seconds in zip((2.0e10, 2.1e10, 2.3e10, 3.2e10), times, strict=True)
+        ]
+        costs = fit_costs(pl.DataFrame(rows, schema=cost_model.COLUMNS, orient="row"))
+        larger = costs.predict(setting("large", train_flops=15 * 2.4e10, n_cells_together=12))
+        assert larger.train_seconds == pytest.approx(15 * 2.0, rel=0.3)
+
+
 def test_it_says_when_it_cannot_tell() -> None:
     table = simulated().filter(pl.col("path") == "packed")
     for costs in (fit_costs(table.clear()), fit_costs(table.with_columns(train_seconds=pl.lit(None, pl.Float64)))):

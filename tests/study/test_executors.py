@@ -203,7 +203,7 @@ def test_what_fails_costs_only_itself(executor_name: str, tiny_model: Path, rows
     good, broken, huge, also_good = plan_cells(checked)
     broken = replace(broken, rank=-1)
     huge = replace(huge, rank=10**11)
-    jobs = [PackJob((good, broken)), PackJob((huge,), n_micro_batches=2), PackJob((also_good,))]
+    jobs = [PackJob((good, broken)), PackJob((huge, also_good))]
     done = run_jobs(executor_name, checked, jobs, tmp_path / "out")
     statuses = [record["status"] for record in done.records()]
     assert statuses == ["finished", "error", "out-of-memory", "finished"]

@@ -23,6 +23,7 @@ from loralaw.study.cell_needs import Needs
 from loralaw.study.device_processes import train_on_devices
 from loralaw.study.failure import PackFailed
 from loralaw.study.plan import check_hardware, plan_jobs
+from loralaw.training import machine
 
 TRAINING = {"steps": 12, "batch_size": 4, "max_length": 16, "dtype": "float32"}
 
@@ -206,7 +207,8 @@ def test_is_planned_for_gpus(tiny_model: Path, rows: Path) -> None:
     assert [len(job.cells) for job in plan.jobs] == [1, 1]
     with pytest.raises(InputError, match=r"training\.devices_per_cell is 2, and the GPUs of one machine are 1"):
         check_hardware(cells, needs, Gpus(1, 10**9))
-    needed = max(needs.base_bytes(cell.base_model) + needs.of(cell).least_memory_bytes for cell in cells)
+    of_one_process = max(needs.process_bytes(cell.base_model) + needs.of(cell).least_memory_bytes for cell in cells)
+    needed = of_one_process + machine.PROCESS_BYTES  # the other one has its libraries, and a part of the same weights
     check_hardware(cells, needs, Gpus(8, needed // 2 + 1))
     with pytest.raises(InputError, match="more GPUs for a cell"):
         check_hardware(cells, needs, Gpus(8, needed // 2 - 1))
@@ -216,6 +218,6 @@ def test_one_device_is_not_all_of_them(tiny_model: Path, rows: Path) -> None:
     """Eight GPUs together would have room for the cell, but it trains on one."""
     checked = check(study(tiny_model, rows))
     cells, needs = plan_cells(checked), Needs(checked)
-    needed = max(needs.base_bytes(cell.base_model) + needs.of(cell).least_memory_bytes for cell in cells)
+    needed = max(needs.process_bytes(cell.base_model) + needs.of(cell).least_memory_bytes for cell in cells)
     with pytest.raises(InputError, match="needs about"):
         check_hardware(cells, needs, Gpus(8, needed - 1))

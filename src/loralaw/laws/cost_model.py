@@ -25,7 +25,9 @@ COLUMNS = (
     "evaluate_seconds",
 )  # fmt: skip
 """What `fit_costs` reads of a study's table; besides `status`, where it is there."""
-_FEWEST_SETTINGS = 3  # fewer cannot tell what a step costs from what its operations do
+# With fewer settings, or settings as much alike as the ranks of one base model, what a step costs cannot be told from
+# what its operations do.
+_FEWEST_SETTINGS, _LEAST_SPREAD = 3, 4.0
 _MAX_FOLDS = 10
 Floats = NDArray[np.float64]
 
@@ -197,10 +199,11 @@ def _observed(rows: pl.DataFrame, units: pl.Expr, what: str) -> _Observed:
 
 
 def _fit(observed: _Observed) -> _Rate:
-    """Least squares of predicted / measured - 1; with few settings one ratio, of seconds to operations."""
+    """Least squares of predicted / measured - 1; where settings are few or alike, one ratio: seconds to operations."""
     weight = np.sqrt(observed.count)
     columns = np.column_stack([observed.units, observed.flops]) / observed.seconds[:, None]
-    if len(observed.seconds) < _FEWEST_SETTINGS:
+    per_unit_flops = observed.flops / observed.units
+    if len(observed.seconds) < _FEWEST_SETTINGS or per_unit_flops.max() < _LEAST_SPREAD * per_unit_flops.min():
         columns[:, 0] = 0.0
     scale = np.maximum(columns.max(axis=0), np.finfo(float).tiny)  # columns of one size: steps and operations are not
     per_unit, per_flop = nnls(columns / scale * weight[:, None], weight)[0] / scale

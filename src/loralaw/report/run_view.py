@@ -46,6 +46,13 @@ class RunState:
     def n_running(self) -> int:
         return sum(pack.n_cells for pack in self.packs) + self.n_elsewhere
 
+    def time_left(self) -> str | None:
+        """`about 2 min 41 s left`; None where it is not known."""
+        if self.seconds_left is None or self.n_ended >= self.n_cells:
+            return None
+        seconds = round(self.seconds_left)
+        return f"about {duration(seconds)} left" if seconds else "nearly done"
+
     def counts(self) -> str:
         """`38 of 72 cells, 12 running, 1 failed, 21 left`."""
         n_done = sum(count for status, count in self.n_by_status.items() if status in RESULTS)
@@ -73,8 +80,8 @@ def state_of(study: Study) -> RunState:
 def run_view(state: RunState, seconds_so_far: float | None = None) -> RenderableType:
     """The live view: the study, what trains now, the law so far. Names are text, never markup."""
     times = [] if seconds_so_far is None else [duration(round(seconds_so_far))]
-    if state.seconds_left is not None and state.n_ended < state.n_cells:
-        times.append(f"about {duration(round(state.seconds_left))} left")
+    if left := state.time_left():
+        times.append(left)
     grid = Table.grid(padding=(0, 2, 0, 0))
     share = state.n_ended / max(state.n_cells, 1)
     grid.add_row(Text(state.name, style="bold"), ProgressBar(1.0, share, width=24), Text(state.counts()))

@@ -59,9 +59,13 @@ class Needs:
             return quantised_bytes(model.skeleton)
         return (6 if self._checked.spec.training.dtype == "bfloat16" else 4) * model.n_params
 
+    def process_bytes(self, base_model: str) -> int:
+        """Memory of a process that has loaded the frozen base, and no cell yet."""
+        return machine.PROCESS_BYTES + self.base_bytes(base_model)
+
     def pack_bytes(self, pack: Sequence[Cell]) -> int:
-        """Estimated peak memory of cells of one base model that train together, with its weights."""
-        return self.base_bytes(pack[0].base_model) + sum(self.of(cell).memory_bytes for cell in pack)
+        """Estimated peak memory of a process that trains cells of one base model together."""
+        return self.process_bytes(pack[0].base_model) + sum(self.of(cell).memory_bytes for cell in pack)
 
     def _work_out(self, cell: Cell) -> CellNeeds:
         model, shapes = self._checked.models[cell.base_model], self._shapes[cell.base_model]

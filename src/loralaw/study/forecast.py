@@ -31,7 +31,7 @@ class GroupForecast:
     n_cells_largest: int
     """Cells of the largest pack."""
     memory_bytes: int
-    """Estimate of a training step of the pack that needs most, with the frozen base, beside what the process holds."""
+    """Estimate of the process that trains the pack that needs most."""
     seconds: float
     """Of training and measuring, one pack after the other, each as fast as beside the other workers'."""
     relative_error: float | None
@@ -140,7 +140,7 @@ def _group(
         n_cells=cells.total(),
         n_packs=len(packs),
         n_cells_largest=max(pack.total() for pack in packs),
-        memory_bytes=needs.base_bytes(base_model) + max(_total(pack, "memory_bytes") for pack in packs),
+        memory_bytes=needs.process_bytes(base_model) + max(_total(pack, "memory_bytes") for pack in packs),
         seconds=seconds,
         relative_error=time.relative_error,
         basis=time.basis,

@@ -13,7 +13,7 @@ from loralaw.study.pack_job import PackJob, PackTrainer, Workload
 from loralaw.study.worker_process import DeathWatch, begin_worker
 
 _trainer: PackTrainer | None = None
-"""Of a worker process."""
+"""Of a worker process, from its first pack on: what it has loaded stays for the next."""
 
 
 class LocalExecutor:
@@ -72,7 +72,9 @@ class _Worker:
 
     def submit(self, job: PackJob) -> Future[Failure | None]:
         self._watch = DeathWatch()
-        future: Future[Failure | None] = self._pool.submit(_train, job)
+        # With each pack, not once at the start: a process is started only when it has read what it is started with, so
+        # that the second one would wait for the first one's imports.
+        future: Future[Failure | None] = self._pool.submit(_train, self._workload, job)
         return future
 
     def failure_of(self, future: Future[Failure | None]) -> Failure | None:
@@ -94,20 +96,15 @@ class _Worker:
         self._pool = ProcessPoolExecutor(
             1,
             timeout=None,
-            initializer=_begin,
-            initargs=(os.getpid(), self._workload, self._n_threads),
+            initializer=begin_worker,
+            initargs=(os.getpid(), self._n_threads),
             env=self._env,
         )
 
 
-def _begin(parent: int, workload: Workload, n_threads: int) -> None:
+def _train(workload: Workload, job: PackJob) -> Failure | None:
     global _trainer
-    begin_worker(parent, n_threads)
-    _trainer = PackTrainer(workload)
-
-
-def _train(job: PackJob) -> Failure | None:
-    assert _trainer is not None
+    _trainer = _trainer or PackTrainer(workload)
     return _trainer.train(job)
 
 

@@ -95,7 +95,7 @@ def plan_packs(
     packs = []
     for (base_model, together), group in groups.items():
         group.sort(key=n_steps_of)
-        size = _pack_size(group, needs, room - needs.base_bytes(base_model)) if together else 1
+        size = _pack_size(group, needs, room - needs.process_bytes(base_model)) if together else 1
         n_packs = -(-len(group) // size)
         if together:  # as many for each worker, if there are cells for it
             n_packs = min(len(group), -(-n_packs // n_workers) * n_workers)
@@ -120,7 +120,7 @@ def check_hardware(cells: Iterable[Cell], needs: Needs, hardware: Hardware = mac
             )
         free = available * n_devices // n_gpus if n_gpus else available
         of_weights = needs.base_bytes(cell.base_model)
-        needed = of_weights + needs.of(cell).least_memory_bytes
+        needed = n_devices * machine.PROCESS_BYTES + of_weights + needs.of(cell).least_memory_bytes
         if needed > free:
             raise InputError(
                 f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it '
@@ -140,7 +140,7 @@ def _suitable_workers(cells: Iterable[Cell], needs: Needs, hardware: Hardware, n
 
 
 def _pack_size(group: Sequence[Cell], needs: Needs, room: int) -> int:
-    """As many cells as pay, and as memory has room for beside the base."""
+    """As many cells as pay, and as there is room for."""
     training = group[0].training
     n_tokens = int(training["batch_size"] * training["max_length"])
     of_cell = max(needs.of(cell).memory_bytes for cell in group)

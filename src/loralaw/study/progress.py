@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.live import Live
 
 from loralaw.report import PackState, RunState, run_view
-from loralaw.report.wording import duration
 
 QUIET_SECONDS = 30
 """Without a terminal a line is printed at least this often."""
@@ -85,8 +84,7 @@ class PlainProgress(RunProgress):
 
     def update(self, state: RunState) -> None:
         if time.monotonic() - self._last_line > QUIET_SECONDS:
-            left = "" if state.seconds_left is None else f"; about {duration(state.seconds_left)} left"
-            self.say(state.counts() + left)
+            self.say("; ".join(filter(None, (state.counts(), state.time_left()))))
             if state.law and state.law != self._law:
                 self.say(f"so far: {state.law}")
                 self._law = state.law

@@ -52,7 +52,7 @@ class TimeLeft:
         for cells, share in under_way:
             left = (kind for cell in cells if (kind := self._kinds.get(cell.key)))
             total -= share * sum(self._seconds(kind, self._times) for kind in left)
-        return total / self._n_workers
+        return max(0.0, total / self._n_workers)  # of a sum that cancels, less than nothing can be left over
 
     def _seconds(self, kind: Kind, times: CellTimes) -> float:
         base_model, needs, n_cells_together = kind

@@ -10,8 +10,7 @@ from transformers import get_scheduler
 from loralaw.errors import InputError, did_you_mean
 from loralaw.training.adapters import Adapter
 from loralaw.tuners import AlphaLoraConfig
-from loralaw.tuners.alpha_lora_trainer import AUTHORS_BETAS
-from loralaw.tuners.row_scale_protocol import RowScaleProtocol
+from loralaw.tuners.row_scale_protocol import AUTHORS_BETAS, RowScaleProtocol
 
 SCHEDULES = (
     "linear",

@@ -16,6 +16,10 @@ import torch
 SAFETY = 1.2
 """Measured peaks came to 1.02 to 1.11 of the estimate in large packs; plan with a little more."""
 
+PROCESS_BYTES = 600_000_000
+"""What a process that trains holds before it has loaded a base: torch, transformers and PEFT. Measured on a processor:
+540 MB; on a GPU its context takes the place of that."""
+
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGEST_IN_HEAP = 2**25  # glibc takes no larger threshold

@@ -10,7 +10,6 @@ from loralaw.training.cell_settings import path_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import PackEvents
 from loralaw.training.train_pack import train_pack
-from loralaw.training.train_solo import train_solo
 
 
 def train_cells(
@@ -47,6 +46,8 @@ def train_cells(
     paths = {cell.key: path_of(cell, base.model.config) for cell in cells}
     if packed := [cell for cell in cells if paths[cell.key] == "packed"]:
         yield from train_pack(base, task, packed, folder_of, events, n_micro_batches)
-    for cell in cells:
-        if paths[cell.key] == "trainer":
+    if alone := [cell for cell in cells if paths[cell.key] == "trainer"]:
+        from loralaw.training.train_solo import train_solo  # the Trainer, which packs do not want, takes long to import
+
+        for cell in alone:
             yield train_solo(base, task, cell, folder_of(cell.key), events, n_micro_batches)

@@ -15,10 +15,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from loralaw.errors import InputError, ModelError
 from loralaw.tuners.row_scale import is_row_scale, row_scale_parameters
 from loralaw.tuners.row_scale_batches import RowScaleBatches
-from loralaw.tuners.row_scale_protocol import RowScaleProtocol
+from loralaw.tuners.row_scale_protocol import AUTHORS_BETAS, RowScaleProtocol
 from loralaw.tuners.row_scale_summary import rms_change
 
-AUTHORS_BETAS = (0.9, 0.99)
 _CHECKPOINT_FILE = "row_scale_training.json"
 
 

@@ -12,6 +12,8 @@ from loralaw.errors import InputError, did_you_mean
 
 PROTOCOLS = ("held-out", "joint", "authors")
 DEFAULT_EVERY = 10
+AUTHORS_BETAS = (0.9, 0.99)
+"""Of Adam for α, and for the adapter where both are trained as the authors do."""
 
 
 @dataclass(frozen=True)
