@@ -50,8 +50,8 @@ def main() -> None:
     seconds = harness.whole()
     while sum(harness.n_kills.values()) < arguments.kills:
         harness.one_study(arguments.kills, seconds)
-    text = harness.page(f"The moments are drawn with seed {arguments.seed}.")
-    RESULTS.write_text(text)
+        text = harness.page(f"The moments are drawn with seed {arguments.seed}.")
+        RESULTS.write_text(text)  # after every study, so that it can be stopped at any time
     print(text)
 
 

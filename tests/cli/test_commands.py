@@ -10,6 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from loralaw.cli import main
+
 LORALAW = Path(sys.executable).with_name("loralaw")
 
 
@@ -26,13 +28,9 @@ def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = "".join(f'{{"text": "row {i}: the cat sat on mat {i * 7}"}}\n' for i in range(60))
     (home / "rows.jsonl").write_text(rows)
     (home / "s.yaml").write_text(
-        f"name: <b>s\nbase_models: [{tiny_model}]\ntask: rows.jsonl\nranks: [1, 2, 4]\nsizes: [8, 16]\n"
+        f"name: s\nbase_models: [{tiny_model}]\ntask: rows.jsonl\nranks: [1, 2, 4]\nsizes: [8, 16]\n"
         "training: {steps: 8, batch_size: 2, max_length: 16}\nevaluation: {test_examples: 4, probe_examples: 4}\n"
     )
-    refused = loralaw("run", "s.yaml", cwd=home)
-    assert refused.returncode == 2
-    assert "letters" in refused.stderr
-    (home / "s.yaml").write_text((home / "s.yaml").read_text().replace("<b>s", "s"))
     result = loralaw("run", "s.yaml", cwd=home)
     assert result.returncode == 0, result.stderr
     assert sum(line.startswith("finished ") for line in result.stdout.splitlines()) == 12
@@ -110,6 +108,7 @@ def test_new_writes_a_study_that_is_valid(tmp_path: Path) -> None:
     ("words", "part"),
     [
         (["run", "none.yaml"], "no such file"),
+        (["run", "name.yaml"], "letters"),
         (["plan", "none.yaml"], "no such file"),
         (["status", "."], "not a study folder"),
         (["table", "nowhere"], "not a study folder"),
@@ -119,11 +118,22 @@ def test_new_writes_a_study_that_is_valid(tmp_path: Path) -> None:
         (["rum"], "No such command"),
     ],
 )
-def test_mistakes_are_answered_with_exit_code_2(words: list[str], part: str, tmp_path: Path) -> None:
-    result = loralaw(*words, cwd=tmp_path)
-    assert result.returncode == 2
-    assert part in result.stderr
-    assert "Traceback" not in result.stderr
+def test_mistakes_are_answered_with_exit_code_2(
+    words: list[str],
+    part: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "name.yaml").write_text(
+        "name: <b>s\nbase_models: [micro-0.4m]\ntask: stdlib-code\nranks: [1]\nsizes: [8]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["loralaw", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert part in capsys.readouterr().err
 
 
 def test_a_study_of_another_version(done: Path, tmp_path: Path) -> None:
