@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -134,6 +135,13 @@ def test_mistakes_are_answered_with_exit_code_2(
         main()
     assert ended.value.code == 2
     assert part in capsys.readouterr().err
+
+
+def test_status_of_a_copy_goes_on_with_the_copy(done: Path, tmp_path: Path) -> None:
+    (tmp_path / "the copy").mkdir()
+    shutil.copy(done / "study.json", tmp_path / "the copy")
+    result = loralaw("status", "the copy", cwd=tmp_path)
+    assert "go on with: loralaw run s.yaml --out 'the copy'" in result.stdout
 
 
 def test_a_study_of_another_version(done: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from synthetic_study import write_synthetic
 
 from loralaw.laws import fit_all
-from loralaw.report.answer import advise, averages, configurations, limits
+from loralaw.report.answer import advise, averages, configurations, limits, nothing_to_say
 from loralaw.report.cost import pareto_front
 from loralaw.store import Study, table_of
 
@@ -104,3 +104,11 @@ def test_nothing_cheaper_beats_a_point_of_the_front(tmp_path: Path) -> None:
 
 def test_an_empty_table_has_no_advice() -> None:
     assert advise(table_of([])) is None
+
+
+def test_nothing_to_say_names_what_would_help(tmp_path: Path) -> None:
+    table = write_synthetic(tmp_path, bases=["a"], ranks=[1, 2], sizes=[8], seeds=[0]).table()
+    diverged = table.with_columns(status=pl.lit("diverged"))
+    assert "lower training.learning_rate" in nothing_to_say(diverged, 2)
+    assert "Run the study again" in nothing_to_say(diverged, 3)
+    assert "Run the study again" in nothing_to_say(table.with_columns(status=pl.lit("error")), 2)

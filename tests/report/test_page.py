@@ -170,7 +170,7 @@ def test_json_in_a_script_cannot_end_it() -> None:
 def test_a_study_without_results_says_so(tmp_path: Path) -> None:
     page = Outline(write_report(write_synthetic(tmp_path, n_run=0)).read_text(encoding="utf-8"))
 
-    assert "No cell of this study has a result yet (0 of 72 planned)" in " ".join(page.text)
+    assert "No cell has finished yet, so there is nothing to say" in " ".join(page.text)
 
 
 @pytest.mark.parametrize(

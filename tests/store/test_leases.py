@@ -133,3 +133,13 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "leases").write_text("a file in the way")
     with pytest.raises((StorageError, ValueError), match="not a place to write to"), RunLease(tmp_path):
         pass
+
+
+def test_a_lease_that_names_another_file_is_none(tmp_path: Path) -> None:
+    """Forged or copied: what it names would be moved away as a dead run's."""
+    (tmp_path / "study.json").write_text("{}")
+    with RunLease(tmp_path) as mine:
+        forged = {**json.loads(mine.path.read_text()), "run": "../study", "keys": ["a"]}
+        (tmp_path / "leases" / "forged.json").write_text(json.dumps(forged))
+        assert mine.claim(["a"]) == ["a"]
+        assert (tmp_path / "study.json").exists()

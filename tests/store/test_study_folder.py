@@ -154,3 +154,63 @@ def test_one_run_a_folder_and_a_killed_run_leaves_no_lock(tmp_path: Path) -> Non
     other.join()
     with folder_lock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("metrics", None),
+        ("counts", []),
+        ("key", 3),
+        ("cell", "m"),
+        ("cost", {"train_seconds": "long"}),
+        ("metrics", {"cross_entropy": [2.5]}),
+        ("provenance", {"pack": 3}),
+        ("cell", {**CELL.settings(), "method": "lora"}),
+        ("cell", {**CELL.settings(), "method": {"name": "laura"}}),
+        ("cell", {**CELL.settings(), "rank": "4"}),
+    ],
+)
+def test_a_record_of_wrong_kinds_is_damaged_and_set_aside(tmp_path: Path, part: str, value: Any) -> None:
+    study = make(tmp_path, ["a", "b"])
+    study.cell("a").finish(record("a"))
+    study.cell("b").finish({**record("b"), part: value} if part != "provenance" else record("b"))
+    if part == "provenance":
+        path = study.cell("b").record_path
+        path.write_text(json.dumps({**json.loads(path.read_text()), part: value}))
+    with pytest.raises(StudyFolderError, match=r"record\.json is damaged"):
+        study.table()
+    assert study.mend() == ["b"]
+    assert study.pending_keys() == ["b"]
+
+
+def test_a_record_that_is_a_folder_is_set_aside(tmp_path: Path) -> None:
+    study = make(tmp_path, ["a"])
+    study.cell("a").record_path.mkdir(parents=True)
+    assert study.mend() == ["a"]
+    assert study.pending_keys() == ["a"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": []},
+        {"settings": {}},
+        {"planned_keys": None},
+        {"planned_keys": ["a", 3]},
+        {"provenance": None},
+        {"provenance": {"base_model_hashes": []}},
+    ],
+)
+def test_a_study_of_wrong_kinds_is_damaged(tmp_path: Path, changes: dict[str, Any]) -> None:
+    make(tmp_path, ["a"])
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(StudyFolderError, match=r"study\.json is damaged.*run the study again"):
+        open_study(tmp_path)
+
+
+def test_a_line_that_is_no_event_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('123\n{"step": 10}\n')
+    with pytest.raises(StudyFolderError, match="line 1 is damaged"):
+        read_events(tmp_path / "events.jsonl")

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from loralaw.study.cell_needs import Needs
 from loralaw.study.driver import Driver
 from loralaw.study.executor import Executor
 from loralaw.study.executors import ExecutorChoice
+from loralaw.study.local_executor import LocalExecutor
 from loralaw.study.pack_job import PackJob, Workload
 from loralaw.study.plan import Plan
 from loralaw.study.time_left import TimeLeft
@@ -302,3 +304,20 @@ def run_jobs(executor_name: str, checked: Any, jobs: list[PackJob], folder: Path
         finally:
             executor.close()
     return done
+
+
+def test_a_worker_that_died_while_idle_is_replaced() -> None:
+    class Broken:
+        def submit(self, *_: Any) -> None:
+            raise BrokenProcessPool("A worker process managed by the executor was unexpectedly terminated")
+
+        def shutdown(self, **_: Any) -> None: ...
+
+    executor = LocalExecutor(None, 1, 1)  # type: ignore[arg-type]  # nothing is trained
+    executor._free[0]._pool = Broken()  # type: ignore[assignment]
+    try:
+        executor.submit(PackJob(()))
+        assert executor.n_free == 0
+    finally:
+        executor.close()
+    assert workers() == []

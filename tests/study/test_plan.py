@@ -10,6 +10,7 @@ from loralaw.spec import Cell, parse_study
 from loralaw.study import check, plan_cells, plan_packs
 from loralaw.study.cell_needs import Needs
 from loralaw.study.check import CheckedStudy
+from loralaw.study.plan import plan_jobs
 
 
 @pytest.fixture
@@ -77,3 +78,10 @@ def test_the_engine_trainer_trains_every_cell_alone(checked: CheckedStudy) -> No
     cells = plan_cells(alone)
     assert all(len(pack) == 1 for pack in plan_packs(cells, alone, Needs(alone)))
     assert not {cell.key for cell in cells} & {cell.key for cell in plan_cells(checked)}
+
+
+def test_no_more_workers_than_cells(checked: CheckedStudy) -> None:
+    """And as many threads each as if there were work for all: the last cells of a study must not get other bits."""
+    cells, needs = plan_cells(checked), Needs(checked)
+    plan = plan_jobs(cells, checked, needs, 10**8)
+    assert (plan.n_workers, plan.n_threads, len(plan.jobs)) == (len(cells), 1, len(cells))

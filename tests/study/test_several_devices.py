@@ -162,10 +162,10 @@ def problems(spec: StudySpec) -> str:
 def test_refuses_what_cannot_be_spread(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="3 devices cannot share a batch of 4 rows equally"):
         study(tiny_model, rows, devices_per_cell=3)
-    alpha = study(tiny_model, rows, devices_per_cell=2).model_copy(
-        update={"methods": parse_study({**_least(tiny_model, rows), "methods": ["alpha-lora"]}, "s").methods}
-    )
-    assert "training.devices_per_cell: alpha-lora trains on one device" in problems(alpha)
+    for method in ("alpha-lora", "dora"):
+        bound = parse_study({**_least(tiny_model, rows), "methods": [method]}, "s").methods
+        spread = study(tiny_model, rows, devices_per_cell=2).model_copy(update={"methods": bound})
+        assert f"training.devices_per_cell: {method} trains on one device" in problems(spread)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     gpt2 = GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1, n_positions=32, **ids)

@@ -219,10 +219,11 @@ def test_the_index_is_believed_only_while_a_record_is_as_it_was(spec: StudySpec,
     assert study.pending_keys() == [key]
 
 
-def test_a_torn_log_stops_nothing(spec: StudySpec, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b'{"step": 10}\n{"st', b"\x00\xff\x80\n123\n"])
+def test_a_torn_log_stops_nothing(spec: StudySpec, tmp_path: Path, content: bytes) -> None:
     study = run(spec, tmp_path)
     key = study.planned_keys[0]
-    (study.cell_folder(key) / "events.jsonl").write_bytes(b'{"step": 10}\n{"st')
+    (study.cell_folder(key) / "events.jsonl").write_bytes(content)
     study.cell(key).record_path.unlink()
     assert run(spec, tmp_path).pending_keys() == []
 

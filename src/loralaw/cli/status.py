@@ -1,5 +1,6 @@
 """`loralaw status`: how far a study is."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +48,8 @@ def _say_more(study: "Study") -> None:
     for lease in leases:
         typer.echo(f"{lease.holder} trains {len(lease.keys):,} cells")
     if not leases and len(statuses) < len(study.planned_keys):
-        typer.echo(f"not running; go on with: {study.provenance['command']}")
+        source = str(study.provenance.get("study_file", "STUDY.yaml"))
+        typer.echo(f"not running; go on with: {shlex.join(['loralaw', 'run', source, '--out', str(study.path)])}")
     for key, status_of_cell in statuses.items():
         if status_of_cell != "finished":
             record = study.record(key)

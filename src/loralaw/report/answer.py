@@ -143,6 +143,15 @@ def averages(fits: list[LawFit]) -> list[Average]:
     return [_average(by_axis[axis]) for axis in STUDY_AXES if axis in by_axis]
 
 
+def nothing_to_say(table: pl.DataFrame, n_planned: int) -> str:
+    """Why there is no answer where no cell has finished, and what to do."""
+    if table.height >= n_planned and (table["status"] == "diverged").all():
+        return (
+            "Every cell has diverged, so there is nothing to say: lower training.learning_rate, in a folder of its own."
+        )
+    return "No cell has finished yet, so there is nothing to say. Run the study again to go on: what is finished stays."
+
+
 def limits(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit], n_planned: int) -> list[str]:
     """What this study cannot say, and why, one sentence each."""
     return [

@@ -7,7 +7,7 @@ import polars as pl
 
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all
 from loralaw.report import cells, inside, plots, provenance
-from loralaw.report.answer import QUALITY, advise, averages, limits
+from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
 from loralaw.report.cost import cost_figure
 from loralaw.report.html_page import render_page
 from loralaw.report.law_panels import VIEWS, law_figures, level_rows, series_of, title_of
@@ -74,6 +74,7 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
     return {
         "n_finished": cells.finished(table).height,
         "n_planned": max(n_planned, table.height),
+        "nothing_to_say": nothing_to_say(table, n_planned),
         "averages": averages(fits),
         "advice": advise(table),
         "headlines": [

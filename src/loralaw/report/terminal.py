@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loralaw.laws import AXES, METRICS, LawFit, describe, fit_all
-from loralaw.report.answer import QUALITY, Advice, advise, averages
+from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_say
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
 from loralaw.report.page import subtitle
@@ -22,7 +22,7 @@ def terminal_summary(study: Study) -> RenderableType:
     done = finished(table).height
     head = Text(f"{study.name} · {subtitle(table, len(study.planned_keys))}", style="bold")
     if not done:
-        return Group(head, Text("No cell has a result yet: there is nothing to say. Run the study again to go on."))
+        return Group(head, Text(nothing_to_say(table, len(study.planned_keys))))
     fits = fit_all(table)
     left = max(len(study.planned_keys), table.height) - done
     missing = f"\n{counted(left, 'cell')} without a result; all numbers are for the {done:,} finished."

@@ -57,7 +57,7 @@ class LoraMethod(AdapterMethod):
 
     @property
     def is_shardable(self) -> bool:
-        return True
+        return self.name != "dora"  # PEFT takes the norms of the frozen weights where they must lie whole
 
 
 class AlphaLoraMethod(AdapterMethod):

@@ -22,15 +22,22 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """The lines of a log; a torn last line is dropped.
 
     Raises:
-        StudyFolderError: a line before the last is torn; names file and line.
+        StudyFolderError: a line before the last is no event; names file and line.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
     events = []
     for number, line in enumerate(lines[:-1], 1):
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError:
+        event = _parsed(line)
+        if not isinstance(event, dict):
             raise StudyFolderError(
                 f"{path}, line {number} is damaged: {line[:60]!r}. Delete the file; the cell's record does not need it"
-            ) from None
+            )
+        events.append(event)
     return events
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None

@@ -193,7 +193,9 @@ def read_leases(folder: Path) -> list[Lease]:
     for path in sorted((folder / "leases").glob("*.json")):
         with suppress(OSError, ValueError, KeyError, TypeError):
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            leases.append(Lease(**{**content, "keys": frozenset(content["keys"])}))
+            lease = Lease(**{**content, "keys": frozenset(content["keys"])})
+            if lease.run == path.stem:  # which is a path of ours from here on
+                leases.append(lease)
     return leases
 
 

@@ -17,7 +17,7 @@ from loralaw.errors import StudyFolderError
 from loralaw.store.atomic import write_json
 from loralaw.store.cell_folder import FORMAT, CellFolder
 from loralaw.store.index import ended_cells, write_index
-from loralaw.store.table import COLUMNS
+from loralaw.store.table import COLUMNS, wrong_columns
 
 RESULTS = ("finished", "diverged")
 """How a cell can end for good; a diverged one would diverge again. Any other outcome may be mended by another run."""
@@ -41,12 +41,18 @@ class Study:
                 f"{path} was written in study format {content.get('format')!r} by loralaw {content.get('loralaw')!r}; "
                 f"this is loralaw {__version__} with format {FORMAT}. Use that version, or another folder (--out)"
             )
-        _require(path / "study.json", content, ("settings", "planned_keys", "provenance"), _STUDY_CURE)
+        _require(
+            path / "study.json", content, {"settings": dict, "planned_keys": list, "provenance": dict}, _STUDY_CURE
+        )
+        _require(path / "study.json", content["settings"], {"name": str}, _STUDY_CURE)
+        if not all(isinstance(key, str) for key in content["planned_keys"]):
+            raise _DamageError(f"{path / 'study.json'} is damaged: planned_keys holds what is no key. {_STUDY_CURE}")
         self.settings: dict[str, Any] = content["settings"]
         self.planned_keys: list[str] = content["planned_keys"]
         self.provenance: dict[str, Any] = content["provenance"]
         # A base model is known by its contents; the study may call it by another name or path than when a cell ran.
         hashes = self.provenance.get("base_model_hashes", {})
+        _require(path / "study.json", {"base_model_hashes": hashes}, {"base_model_hashes": dict}, _STUDY_CURE)
         self._name_of_base = {content_hash: name for name, content_hash in hashes.items()}
 
     @property
@@ -72,9 +78,20 @@ class Study:
         record = _read_json(path, _RECORD_CURE)
         if record.get("format") != FORMAT:
             raise StudyFolderError(f"{path} has format {record.get('format')!r}, this loralaw reads {FORMAT}")
-        _require(path, record, ("key", "status", "reason", "cell", "metrics", "counts", "cost"), _RECORD_CURE)
+        parts = {
+            "key": str,
+            "status": str,
+            "reason": object,
+            "cell": dict,
+            "metrics": dict,
+            "counts": dict,
+            "cost": dict,
+        }
+        _require(path, record, parts, _RECORD_CURE)
         cell = record["cell"]
-        _require(path, cell, ("base_model", "base_model_hash", "method"), _RECORD_CURE)
+        _require(path, cell, {"base_model": str, "base_model_hash": str, "method": dict}, _RECORD_CURE)
+        if wrong := wrong_columns(record):
+            raise _DamageError(f"{path} is damaged: {', '.join(wrong)} cannot be what it says. {_RECORD_CURE}")
         cell["base_model"] = self._name_of_base.get(cell["base_model_hash"], cell["base_model"])
         return record
 
@@ -178,14 +195,14 @@ _RECORD_CURE = "Run the study again: this record is set aside and its cell train
 def _read_json(path: Path, cure: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
         raise _DamageError(f"{path} is damaged ({error}). {cure}") from None
     if not isinstance(value, dict):
         raise _DamageError(f"{path} is damaged: it does not hold an object. {cure}")
     return value
 
 
-def _require(path: Path, content: Any, names: tuple[str, ...], cure: str) -> None:
-    missing = [name for name in names if not isinstance(content, dict) or name not in content]
+def _require(path: Path, content: dict[str, Any], parts: dict[str, type], cure: str) -> None:
+    missing = [name for name, kind in parts.items() if name not in content or not isinstance(content[name], kind)]
     if missing:
-        raise _DamageError(f"{path} is damaged: it has no {', '.join(missing)}. {cure}")
+        raise _DamageError(f"{path} is damaged: it has no {', '.join(missing)}, or not of the right kind. {cure}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from loralaw.errors import LoralawError
 from loralaw.spec import method_class
 
 COLUMNS: dict[str, pl.DataType] = {
@@ -76,6 +77,18 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
         "device": provenance.get("device"),
     }
     return {name: values.get(name) for name in COLUMNS}
+
+
+def wrong_columns(record: dict[str, Any]) -> list[str]:
+    """What in a record cannot stand in the table: its columns, or its method or provenance."""
+    try:
+        row = row_of(record)
+    except (KeyError, TypeError, ValueError, AttributeError, LoralawError):
+        return ["its method or provenance"]
+    return [name for name, value in row.items() if value is not None and type(value) not in _KINDS[COLUMNS[name]]]
+
+
+_KINDS: dict[pl.DataType, tuple[type, ...]] = {pl.String(): (str,), pl.Int64(): (int,), pl.Float64(): (float, int)}
 
 
 def method_label(method: dict[str, Any]) -> str:

@@ -3,10 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import astuple, replace
 from typing import Any
 
-from loralaw.errors import StorageError
+from loralaw.errors import StorageError, StudyFolderError
 from loralaw.report import PackState, RunState
 from loralaw.spec import Cell
 from loralaw.store import RunLease, Study
@@ -176,7 +177,8 @@ class Driver:
 
     def _pack_state(self, job: PackJob) -> PackState:
         """How far a pack is, from the log of the cell that trains longest."""
-        longest = max(job.cells, key=n_steps_of)
-        events = self._study.cell(longest.key).events()
-        step = int(events[-1]["step"]) if events else 0
+        longest, step = max(job.cells, key=n_steps_of), 0
+        with suppress(StudyFolderError):  # the log of an attempt that was damaged; whoever trains removes it first
+            events = self._study.cell(longest.key).events()
+            step = int(events[-1]["step"]) if events else 0
         return PackState(pack_title(job.cells), len(job.cells), step / n_steps_of(longest))

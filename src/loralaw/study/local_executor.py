@@ -74,7 +74,11 @@ class _Worker:
         self._watch = DeathWatch()
         # With each pack, not once at the start: a process is started only when it has read what it is started with, so
         # that the second one would wait for the first one's imports.
-        future: Future[Failure | None] = self._pool.submit(_train, self._workload, job)
+        try:
+            future: Future[Failure | None] = self._pool.submit(_train, self._workload, job)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self.replace()
+            future = self._pool.submit(_train, self._workload, job)
         return future
 
     def failure_of(self, future: Future[Failure | None]) -> Failure | None:

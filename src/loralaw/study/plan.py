@@ -73,10 +73,12 @@ def plan_jobs(
 ) -> Plan:
     """Packs for so many workers, or for as many as suit the hardware."""
     n_workers = n_workers or _suitable_workers(cells, needs, hardware, checked.spec.training.devices_per_cell)
+    n_threads = max(1, hardware.n_cores() // n_workers)  # the same for the last cells of a study: their bits hang on it
+    n_workers = min(n_workers, max(1, len(cells)))
     packs = plan_packs(cells, checked, needs, n_workers, hardware)
     jobs = [PackJob(tuple(pack), n_bytes=needs.pack_bytes(pack)) for pack in packs]
     n_devices = checked.spec.training.devices_per_cell
-    return Plan(jobs, n_workers, max(1, hardware.n_cores() // n_workers), n_devices)
+    return Plan(jobs, n_workers, n_threads, n_devices)
 
 
 def plan_packs(

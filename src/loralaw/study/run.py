@@ -112,6 +112,7 @@ def _stored_dtype(folder: Path) -> str | None:
 def _provenance(checked: CheckedStudy, source: str, folder: Path) -> dict[str, Any]:
     return {
         "command": shlex.join(["loralaw", "run", source, "--out", str(folder)]),
+        "study_file": source,
         "loralaw": __version__,
         "python": sys.version.split()[0],
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
