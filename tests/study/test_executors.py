@@ -289,7 +289,7 @@ def run_jobs(executor_name: str, checked: Any, jobs: list[PackJob], folder: Path
     choice = ExecutorChoice(executor_name)
     with RunLease(folder) as lease, choice.hardware() as hardware:
         done = write_study(folder, checked.spec.settings(), [cell.key for cell in cells], {})
-        time_left = TimeLeft(checked, Needs(checked), [job.cells for job in jobs], 1)
+        time_left = TimeLeft(checked, Needs(checked), [job.cells for job in jobs], 1, 1)
         driver = Driver(done, jobs, time_left, lease, RunProgress(), Trackers([]))
         workload = Workload(
             folder / "cells",

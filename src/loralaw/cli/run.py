@@ -1,5 +1,6 @@
 """`loralaw run`: train what is missing, then say what it means."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +40,7 @@ def run(
     from loralaw.cli.console import console
 
     screen = console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers, leases and the cursor are seen to
     try:
         from loralaw.report import terminal_summary, write_report
         from loralaw.study import run as run_study

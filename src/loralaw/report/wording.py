@@ -47,13 +47,13 @@ def size(value: float) -> str:
 def duration(seconds: float | None) -> str:
     """Seconds as a person says them.
 
-    >>> duration(0.5), duration(41.2), duration(161), duration(7260)
-    ('0.500 s', '41.2 s', '2 min 41 s', '2 h 1 min')
+    >>> duration(0.5), duration(41.2), duration(27), duration(161), duration(7260)
+    ('0.500 s', '41.2 s', '27 s', '2 min 41 s', '2 h 1 min')
     """
     if seconds is None or not math.isfinite(seconds):
         return ABSENT
     if seconds < 60:
-        return f"{significant(seconds)} s"
+        return f"{seconds if isinstance(seconds, int) else significant(seconds)} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"

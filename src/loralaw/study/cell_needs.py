@@ -60,8 +60,8 @@ class Needs:
         return (6 if self._checked.spec.training.dtype == "bfloat16" else 4) * model.n_params
 
     def process_bytes(self, base_model: str) -> int:
-        """Memory of a process that has loaded the frozen base, and no cell yet."""
-        return machine.PROCESS_BYTES + self.base_bytes(base_model)
+        """Memory of a process that has loaded the frozen base, and no cell yet; of all that share a cell together."""
+        return self._checked.spec.training.devices_per_cell * machine.PROCESS_BYTES + self.base_bytes(base_model)
 
     def pack_bytes(self, pack: Sequence[Cell]) -> int:
         """Estimated peak memory of a process that trains cells of one base model together."""

@@ -21,11 +21,16 @@ ROUGH_FACTOR = 3
 class CellTime(NamedTuple):
     """Of one cell: its share of its pack."""
 
-    seconds: float
+    train_seconds: float
+    evaluate_seconds: float
     relative_error: float | None
     """Typical; None where it is not known."""
     basis: str
     """What it rests on, in words."""
+
+    @property
+    def seconds(self) -> float:
+        return self.train_seconds + self.evaluate_seconds
 
 
 def of_this_machine(table: pl.DataFrame) -> pl.DataFrame:
@@ -39,11 +44,11 @@ class CellTimes:
     Args:
         checked: the study.
         costs: learned from its cells that have ended on a machine like this one.
-        n_workers: packs at a time, which share the machine.
+        n_threads: of a worker's products.
     """
 
-    def __init__(self, checked: CheckedStudy, costs: CostModel, n_workers: int) -> None:
-        self._checked, self._costs, self._n_workers = checked, costs, n_workers
+    def __init__(self, checked: CheckedStudy, costs: CostModel, n_threads: int) -> None:
+        self._checked, self._costs, self._n_threads = checked, costs, n_threads
         self._speed = cache(self._measured_speed)
 
     def of(self, base_model: str, needs: CellNeeds, n_cells_together: int) -> CellTime:
@@ -53,16 +58,16 @@ class CellTimes:
             )
         )
         if told.basis is not Basis.NOTHING:
-            return CellTime(told.seconds, told.relative_error, told.message)
+            return CellTime(told.train_seconds, told.evaluate_seconds, told.relative_error, told.message)
         speed, share = self._speed(base_model), UTILISATION[needs.path]
         basis = (
             f"rough, within a factor of {ROUGH_FACTOR}, as no such cell has ended here: {share:.0%} of the "
             f"{speed / 1e9:,.0f} GFLOP/s of a float32 product of the model's shape, measured just now"
         )
-        of_worker = share * speed / self._n_workers
-        return CellTime((needs.train_flops + needs.evaluate_flops) / of_worker, None, basis)
+        of_worker = share * speed
+        return CellTime(needs.train_flops / of_worker, needs.evaluate_flops / of_worker, None, basis)
 
     def _measured_speed(self, base_model: str) -> float:
         text = self._checked.models[base_model].skeleton.config.get_text_config()
         inner = getattr(text, "intermediate_size", None) or 4 * text.hidden_size
-        return product_flops_per_second(text.hidden_size, inner)
+        return product_flops_per_second(text.hidden_size, inner, self._n_threads)

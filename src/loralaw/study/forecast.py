@@ -15,6 +15,7 @@ from loralaw.study.cell_needs import CellNeeds, Needs
 from loralaw.study.cell_times import CellTimes, of_this_machine
 from loralaw.study.cell_titles import with_dtype
 from loralaw.study.check import check, check_file
+from loralaw.study.executors import ExecutorChoice
 from loralaw.study.plan import plan_cells, plan_jobs
 from loralaw.training import machine
 
@@ -90,9 +91,11 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
     Raises:
         SpecError: the study has problems; all of them at once.
         StudyFolderError: the folder is damaged or another version's.
+        InputError: `jobs` is below 1.
 
     Cost: planning, and a look at every record that is there; below 1 ms a cell.
     """
+    choice = ExecutorChoice("local", jobs)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
     folder = Path(out) if out is not None else Path("studies") / checked.spec.name
     done = open_study(folder) if (folder / "study.json").exists() else None
@@ -101,15 +104,15 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
     ended = {} if done is None else {k: s for k, s in done.statuses().items() if s in RESULTS}
     costs = fit_costs(pl.DataFrame(schema=COLUMNS) if done is None else of_this_machine(done.table()))
     left, needs = [cell for key, cell in cells.items() if key not in ended], Needs(checked)
-    plan = plan_jobs(left, checked, needs, jobs)
+    plan = plan_jobs(left, checked, needs, choice.n_workers)
     return Forecast(
         name=checked.spec.name,
         folder=folder,
         dtype=checked.spec.training.dtype,
         n_cells=len(cells),
         n_ended=len(cells.keys() & ended.keys()),
-        groups=groups_of([job.cells for job in plan.jobs], needs, CellTimes(checked, costs, plan.n_workers)),
-        n_workers=plan.n_workers,
+        groups=groups_of([job.cells for job in plan.jobs], needs, CellTimes(checked, costs, plan.n_threads)),
+        n_workers=max(1, min(plan.n_workers, len(plan.jobs))),
         memory_free_bytes=machine.available_bytes(),
         disk_free_bytes=shutil.disk_usage(_existing(folder)).free,
     )

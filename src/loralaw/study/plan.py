@@ -122,7 +122,7 @@ def check_hardware(cells: Iterable[Cell], needs: Needs, hardware: Hardware = mac
             )
         free = available * n_devices // n_gpus if n_gpus else available
         of_weights = needs.base_bytes(cell.base_model)
-        needed = n_devices * machine.PROCESS_BYTES + of_weights + needs.of(cell).least_memory_bytes
+        needed = needs.process_bytes(cell.base_model) + needs.of(cell).least_memory_bytes
         if needed > free:
             raise InputError(
                 f'"{cell.base_model}" needs about {needed / 1e9:.1f} GB for one cell, {of_weights / 1e9:.1f} GB of it '

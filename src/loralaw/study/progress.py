@@ -84,7 +84,9 @@ class PlainProgress(RunProgress):
 
     def update(self, state: RunState) -> None:
         if time.monotonic() - self._last_line > QUIET_SECONDS:
-            self.say("; ".join(filter(None, (state.counts(), state.time_left()))))
+            steps = ", ".join(f"{pack.share_done:.0%}" for pack in state.packs)
+            parts = (state.counts(), f"{steps} of the steps" if steps else None, state.time_left())
+            self.say("; ".join(filter(None, parts)))
             if state.law and state.law != self._law:
                 self.say(f"so far: {state.law}")
                 self._law = state.law

@@ -83,7 +83,7 @@ def _train(
     with choice.hardware() as hardware:
         check_hardware(pending, needs, hardware)
         plan = plan_jobs(pending, checked, needs, choice.n_workers, hardware)
-        time_left = TimeLeft(checked, needs, (job.cells for job in plan.jobs), plan.n_workers)
+        time_left = TimeLeft(checked, needs, (job.cells for job in plan.jobs), plan.n_workers, plan.n_threads)
         driver = Driver(study, plan.jobs, time_left, lease, progress, trackers)
         executor = choice.executor(_workload(study, checked, lease), plan, hardware, driver.look)
         try:

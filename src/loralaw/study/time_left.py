@@ -8,7 +8,7 @@ import polars as pl
 from loralaw.laws import fit_costs
 from loralaw.spec import Cell
 from loralaw.study.cell_needs import CellNeeds, Needs
-from loralaw.study.cell_times import CellTimes, of_this_machine
+from loralaw.study.cell_times import CellTime, CellTimes, of_this_machine
 from loralaw.study.check import CheckedStudy
 
 Kind = tuple[str, CellNeeds, int]
@@ -23,10 +23,13 @@ class TimeLeft:
         needs: of its cells.
         packs: those that are to be trained.
         n_workers: packs at a time.
+        n_threads: of one worker's products.
     """
 
-    def __init__(self, checked: CheckedStudy, needs: Needs, packs: Iterable[tuple[Cell, ...]], n_workers: int) -> None:
-        self._checked, self._n_workers = checked, n_workers
+    def __init__(
+        self, checked: CheckedStudy, needs: Needs, packs: Iterable[tuple[Cell, ...]], n_workers: int, n_threads: int
+    ) -> None:
+        self._checked, self._n_workers, self._n_threads = checked, n_workers, n_threads
         self._kinds = {cell.key: (cell.base_model, needs.of(cell), len(pack)) for pack in packs for cell in pack}
         self._left = Counter(self._kinds.values())
         self._times: CellTimes | None = None
@@ -38,22 +41,23 @@ class TimeLeft:
     def learn(self, table: pl.DataFrame) -> None:
         """Take the costs of what has ended so far."""
         if (table["status"] == "finished").any():
-            self._times = CellTimes(self._checked, fit_costs(of_this_machine(table)), self._n_workers)
+            self._times = CellTimes(self._checked, fit_costs(of_this_machine(table)), self._n_threads)
 
     def seconds(self, under_way: Iterable[tuple[tuple[Cell, ...], float]]) -> float | None:
         """Of all that is left; None before anything has ended.
 
         Args:
-            under_way: packs in training, each with the share of it that is done.
+            under_way: packs in training, each with the share of its steps that is done.
         """
         if self._times is None:
             return None
-        total = sum(count * self._seconds(kind, self._times) for kind, count in self._left.items() if count)
+        times = self._times
+        total = sum(count * self._time(kind, times).seconds for kind, count in self._left.items() if count)
         for cells, share in under_way:
             left = (kind for cell in cells if (kind := self._kinds.get(cell.key)))
-            total -= share * sum(self._seconds(kind, self._times) for kind in left)
+            total -= share * sum(self._time(kind, times).train_seconds for kind in left)  # measured they are at the end
         return max(0.0, total / self._n_workers)  # of a sum that cancels, less than nothing can be left over
 
-    def _seconds(self, kind: Kind, times: CellTimes) -> float:
+    def _time(self, kind: Kind, times: CellTimes) -> CellTime:
         base_model, needs, n_cells_together = kind
-        return times.of(base_model, needs, n_cells_together).seconds
+        return times.of(base_model, needs, n_cells_together)

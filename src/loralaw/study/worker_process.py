@@ -40,7 +40,9 @@ class DeathWatch:
     def failure(self, error: BrokenProcessPool) -> Failure:
         """Of a process that has died since."""
         out_of_memory = _n_killed_for_memory() > self._n_out_of_memory
-        why = "the system ended it for want of memory" if out_of_memory else str(error).splitlines()[-1]
+        lines = str(error).splitlines()
+        how = next((line for line in lines if "exit code" in line), lines[0])  # loky's other lines fit any death
+        why = "the system ended it for want of memory" if out_of_memory else how
         return Failure.of_death(f"the worker process died: {why}", out_of_memory=out_of_memory)
 
 
