@@ -2,24 +2,11 @@
 
 from typing import Any
 
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from loralaw.tasks import EncodedRows
-
-
-class Rows(Dataset[dict[str, Tensor]]):
-    """The first rows of a training set."""
-
-    def __init__(self, rows: EncodedRows, n_examples: int) -> None:
-        self._rows, self._n_examples = rows, n_examples
-
-    def __len__(self) -> int:
-        return self._n_examples
-
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return {"input_ids": self._rows.ids[row], "labels": self._rows.labels[row]}
+from loralaw.training.solo_trainer import TrainingRows
 
 
 def plain_trainer(model: nn.Module, rows: EncodedRows, n_examples: int, folder: str, **settings: Any) -> Trainer:
@@ -43,6 +30,6 @@ def plain_trainer(model: nn.Module, rows: EncodedRows, n_examples: int, folder: 
         dataloader_pin_memory=False,
         **settings,
     )
-    trainer = Trainer(model, arguments, train_dataset=Rows(rows, n_examples))
+    trainer = Trainer(model, arguments, train_dataset=TrainingRows(rows, n_examples))
     trainer.remove_callback(PrinterCallback)
     return trainer

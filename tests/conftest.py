@@ -1,6 +1,7 @@
 """What many tests need: one thread, no hub, and small base models that take no time."""
 
 import os
+import shutil
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may ask a host
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -43,9 +44,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def text_file(tmp_path: Path) -> Path:
-    """A JSONL file of 60 rows with a text column."""
-    path = tmp_path / "rows.jsonl"
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A JSONL file of 60 rows with a text column, for all tests."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_text("".join(f'{{"text": "row {i}: the cat sat on mat {i * 7}"}}\n' for i in range(60)))
     return path
+
+
+@pytest.fixture
+def text_file(rows: Path, tmp_path: Path) -> Path:
+    """The same as a test's own file."""
+    return Path(shutil.copy(rows, tmp_path))

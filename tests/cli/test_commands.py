@@ -23,11 +23,10 @@ def loralaw(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small finished study, run by the command."""
     home = tmp_path_factory.mktemp("cli")
-    rows = "".join(f'{{"text": "row {i}: the cat sat on mat {i * 7}"}}\n' for i in range(60))
-    (home / "rows.jsonl").write_text(rows)
+    shutil.copy(rows, home)
     (home / "s.yaml").write_text(
         f"name: s\nbase_models: [{tiny_model}]\ntask: rows.jsonl\nranks: [1, 2, 4]\nsizes: [8, 16]\n"
         "training: {steps: 8, batch_size: 2, max_length: 16}\nevaluation: {test_examples: 4, probe_examples: 4}\n"

@@ -91,13 +91,6 @@ def long_study(model: Path, rows: Path) -> StudySpec:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    path.write_text("".join(f'{{"text": "row {i}: the cat sat on mat {i * 7}"}}\n' for i in range(60)))
-    return path
-
-
-@pytest.fixture(scope="module")
 def here(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     """The short study, trained in this process."""
     return loralaw.run(short_study(tiny_model, rows), tmp_path_factory.mktemp("here"), executor="inline")

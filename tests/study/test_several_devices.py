@@ -30,13 +30,6 @@ TRAINING = {"steps": 12, "batch_size": 4, "max_length": 16, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    path.write_text("".join(f'{{"text": "row {i}: the cat sat on mat {i * 7}"}}\n' for i in range(60)))
-    return path
-
-
-@pytest.fixture(scope="module")
 def untied_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama of two layers with a head of its own, as large models have it."""
     folder = tmp_path_factory.mktemp("models") / "untied"

@@ -73,7 +73,6 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
     shown = [f for f in fits if f.axis in STUDY_AXES]
     return {
         "n_finished": cells.finished(table).height,
-        "n_planned": max(n_planned, table.height),
         "nothing_to_say": nothing_to_say(table, n_planned),
         "averages": averages(fits),
         "advice": advise(table),

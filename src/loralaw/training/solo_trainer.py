@@ -28,7 +28,7 @@ from loralaw.training.encoded_task import batch_rows
 from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer
 
 
-class _TrainingRows(Dataset[dict[str, Tensor]]):
+class TrainingRows(Dataset[dict[str, Tensor]]):
     """The first rows of a seed's training rows: those that a cell may learn from."""
 
     def __init__(self, rows: EncodedRows, n_examples: int) -> None:
@@ -118,7 +118,7 @@ def solo_trainer(
     trainer = (_AlphaLoraTrainer if protocol else _Trainer)(
         model,
         _arguments(cell, model.device, folder, n_micro_batches),
-        train_dataset=_TrainingRows(rows, cell.n_train_examples),
+        train_dataset=TrainingRows(rows, cell.n_train_examples),
         compute_loss_func=loss,
         **of_row_scale,
     )
