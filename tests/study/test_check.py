@@ -39,6 +39,14 @@ def test_models_data_ranks_and_sizes_in_one_list(tiny_model: Path, text_file: Pa
     assert "at most 64" in found["training.max_length"]
 
 
+def test_one_base_model_under_two_names(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    found = messages(base_models=[str(tiny_model), str(copy)], task=str(text_file), training={"max_length": 16})
+    assert set(found) == {"base_models[1]"}
+    assert f'"{copy}" has the same' in found["base_models[1]"]
+    assert str(tiny_model) in found["base_models[1]"]
+
+
 def test_a_task_that_is_not_there(tiny_model: Path, tmp_path: Path) -> None:
     found = messages(base_models=[str(tiny_model)], task=str(tmp_path / "none.csv"))
     assert "no such file" in found["task"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import loralaw
-from loralaw.errors import SpecError
+from loralaw.errors import InputError, SpecError
 from loralaw.laws import CostModel
 from loralaw.spec import StudySpec, parse_study
 from loralaw.store import Study, write_json
@@ -16,6 +16,7 @@ from loralaw.study import Forecast, cell_needs, forecast, plan_cells, plan_packs
 from loralaw.study.cell_times import CellTimes
 from loralaw.study.check import check
 from loralaw.study.forecast import groups_of
+from loralaw.study.time_left import TimeLeft
 from loralaw.training import machine
 
 TRAINING = {"steps": 20, "batch_size": 2, "max_length": 16, "dtype": "float32"}
@@ -139,3 +140,28 @@ def test_the_work_is_for_kinds_of_cells(tiny_model: Path, text_file: Path, monke
     assert sum(group.n_cells for group in told) == len(many) == 2000
     assert len(asked) == len(cells) == 8
     assert time.process_time() - started < 1.0
+
+
+def test_a_last_pack_has_one_worker_whatever_their_number(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    """Half of its steps are done: half of its time is left, not half of that."""
+    checked = check(spec(tiny_model, text_file, methods=["lora"]))
+    cells = tuple(plan_cells(checked))
+    done = loralaw.run(checked.spec, tmp_path, executor="inline").table()
+    seconds = {}
+    for n_workers in (1, 2):
+        left = TimeLeft(checked, cell_needs.Needs(checked), [cells], n_workers, 1)
+        left.learn(done)
+        seconds[n_workers] = [left.seconds([]), left.seconds([(cells, 0.5)])]
+    whole, half = seconds[1]
+    assert whole is not None
+    assert half is not None
+    assert 0 < half < whole
+    assert seconds[2] == [whole / 2, half]
+
+
+def test_a_study_is_not_kept_in_a_file(tiny_model: Path, text_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for work in (forecast, loralaw.run):
+        with pytest.raises(InputError, match="file is a file: give the folder"):
+            work(spec(tiny_model, text_file), tmp_path / "file")  # type: ignore[operator]
+    assert (tmp_path / "file").read_text() == "mine"

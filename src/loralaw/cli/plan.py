@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from loralaw.study import Forecast, GroupForecast
 
 _PATHS = {"packed": "packed together", "trainer": "alone, by the Trainer"}
+_SHORT = {"packed": "packed", "trainer": "alone"}
 
 
 def plan(
@@ -46,14 +47,14 @@ def _head(told: "Forecast") -> "RenderableType":
 
 
 def _table(told: "Forecast") -> "RenderableType":
-    """A row for each base model and way of training. Names are shown as text, never as markup."""
+    """A row for each base model and way of training, in 80 columns. Names are shown as text, never as markup."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("base model", "trained"):
         table.add_column(heading, overflow="fold")
-    for heading in ("cells", "packs", "largest", "memory", "time", "tokens", "FLOPs", "disk"):
+    for heading in ("cells", "packs", "largest", "memory", "time", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
     for group in told.groups:
         table.add_row(*(Text(part) for part in _row(group)))
@@ -61,18 +62,16 @@ def _table(told: "Forecast") -> "RenderableType":
 
 
 def _row(group: "GroupForecast") -> list[str]:
-    from loralaw.report.wording import duration, significant, size
+    from loralaw.report.wording import duration
 
     return [
         group.base_model,
-        _PATHS[group.path],
+        _SHORT[group.path],
         f"{group.n_cells:,}",
         f"{group.n_packs:,}",
         f"{group.n_cells_largest:,}",
         _bytes(group.memory_bytes),
         duration(group.seconds),
-        size(group.n_tokens),
-        significant(group.flops),
         _bytes(group.disk_bytes),
     ]
 

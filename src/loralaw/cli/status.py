@@ -46,7 +46,7 @@ def _say_more(study: "Study") -> None:
     statuses = study.statuses()
     leases = live_leases(study.path)
     for lease in leases:
-        typer.echo(f"{lease.holder} trains {len(lease.keys):,} cells")
+        typer.echo(f"{lease.holder} " + (f"trains {len(lease.keys):,} cells" if lease.keys else "waits for the others"))
     if not leases and len(statuses) < len(study.planned_keys):
         source = str(study.provenance.get("study_file", "STUDY.yaml"))
         typer.echo(f"not running; go on with: {shlex.join(['loralaw', 'run', source, '--out', str(study.path)])}")

@@ -54,10 +54,11 @@ class RunState:
         return f"about {duration(seconds)} left" if seconds else "nearly done"
 
     def counts(self) -> str:
-        """`38 of 72 cells, 12 running, 1 failed, 21 left`."""
+        """`38 of 72 cells, 12 running (8 in another run), 1 failed, 21 left`."""
         n_done = sum(count for status, count in self.n_by_status.items() if status in RESULTS)
         n_left = max(self.n_cells - self.n_ended - self.n_running, 0)
-        others = {"running": self.n_running, "failed": self.n_ended - n_done, "left": n_left}
+        elsewhere = f" ({self.n_elsewhere:,} in another run)" if self.n_elsewhere else ""
+        others = {f"running{elsewhere}": self.n_running, "failed": self.n_ended - n_done, "left": n_left}
         return ", ".join(
             [f"{n_done:,} of {self.n_cells:,} cells", *(f"{n:,} {what}" for what, n in others.items() if n)]
         )

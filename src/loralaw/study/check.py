@@ -106,6 +106,7 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
             problems.append(Problem(f"base_models[{index}]", str(error)))
         else:
             problems += _misfits(spec, models[name])
+    problems += _same_contents(spec, models)
     try:
         data = load_task(spec.task)
     except DataError as error:
@@ -118,6 +119,17 @@ def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
     if problems:
         raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
+
+
+def _same_contents(spec: StudySpec, models: dict[str, CheckedModel]) -> list[Problem]:
+    """Base models under several names: their cells are the same cells, and would be trained and counted once."""
+    first: dict[str, str] = {}
+    text = 'has the same configuration, tokenizer and weights as "{}": name one of them'
+    return [
+        Problem(f"base_models[{index}]", f'"{name}" {text.format(first[models[name].source.hash])}')
+        for index, name in enumerate(spec.base_models)
+        if name in models and first.setdefault(models[name].source.hash, name) != name
+    ]
 
 
 def _bound_to_one_device(spec: StudySpec) -> list[Problem]:

@@ -3,20 +3,20 @@
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from loralaw.laws import fit_costs
 from loralaw.spec import Cell, StudySpec
-from loralaw.store import COLUMNS, RESULTS, open_study
+from loralaw.store import COLUMNS, RESULTS
 from loralaw.study.cell_needs import CellNeeds, Needs
 from loralaw.study.cell_times import CellTimes, of_this_machine
-from loralaw.study.cell_titles import with_dtype
 from loralaw.study.check import check, check_file
 from loralaw.study.executors import ExecutorChoice
 from loralaw.study.plan import plan_cells, plan_jobs
+from loralaw.study.study_folder import folder_of, in_dtype_of, stored_study
 from loralaw.training import machine
 
 
@@ -91,15 +91,15 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
     Raises:
         SpecError: the study has problems; all of them at once.
         StudyFolderError: the folder is damaged or another version's.
-        InputError: `jobs` is below 1.
+        InputError: `jobs` is below 1, or `out` is a file.
 
     Cost: planning, and a look at every record that is there; below 1 ms a cell.
     """
     choice = ExecutorChoice("local", jobs)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
-    folder = Path(out) if out is not None else Path("studies") / checked.spec.name
-    done = open_study(folder) if (folder / "study.json").exists() else None
-    checked = replace(checked, spec=with_dtype(checked.spec, done.settings["training"]["dtype"] if done else None))
+    folder = folder_of(checked, out)
+    done = stored_study(folder)
+    checked = in_dtype_of(done, checked)
     cells = {cell.key: cell for cell in plan_cells(checked)}
     ended = {} if done is None else {k: s for k, s in done.statuses().items() if s in RESULTS}
     costs = fit_costs(pl.DataFrame(schema=COLUMNS) if done is None else of_this_machine(done.table()))

@@ -3,22 +3,22 @@
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from loralaw._version import __version__
 from loralaw.spec import Cell, StudySpec
-from loralaw.store import RunLease, Study, open_study, write_study
+from loralaw.store import RunLease, Study, write_study
 from loralaw.study.cell_needs import Needs
-from loralaw.study.cell_titles import title_of, with_dtype
+from loralaw.study.cell_titles import title_of
 from loralaw.study.check import CheckedStudy, check, check_file
 from loralaw.study.driver import Driver
 from loralaw.study.executors import ExecutorChoice
 from loralaw.study.pack_job import Workload
 from loralaw.study.plan import check_hardware, plan_cells, plan_jobs
 from loralaw.study.progress import RunProgress
+from loralaw.study.study_folder import folder_of, in_dtype_of, stored_study
 from loralaw.study.time_left import TimeLeft
 from loralaw.study.trackers import Trackers
 
@@ -51,15 +51,16 @@ def run(
 
     Raises:
         SpecError: the study has problems; all of them at once.
-        InputError: an executor that does not exist or does not answer, or too little memory for a single cell.
+        InputError: an executor that does not exist or does not answer, too little memory for a single cell, or `out` is
+            a file.
         StudyFolderError: the folder is another study's or another version's.
         StorageError: the disk refused; finished cells are safe.
     """
     choice = ExecutorChoice(executor, jobs, ray_address)
     checked = check(study) if isinstance(study, StudySpec) else check_file(study)
     source = "STUDY.yaml" if isinstance(study, StudySpec) else str(study)
-    folder = Path(out) if out is not None else Path("studies") / checked.spec.name
-    checked = replace(checked, spec=with_dtype(checked.spec, _stored_dtype(folder)))
+    folder = folder_of(checked, out)
+    checked = in_dtype_of(stored_study(folder), checked)
     progress = progress or RunProgress()
     cells = {cell.key: cell for cell in plan_cells(checked)}
     with RunLease(folder) as lease:
@@ -102,11 +103,6 @@ def _workload(study: Study, checked: CheckedStudy, lease: RunLease) -> Workload:
         n_train_max=max(checked.spec.sizes),
         lease_path=lease.path.absolute(),
     )
-
-
-def _stored_dtype(folder: Path) -> str | None:
-    """What the folder's cells were trained in, if it has any."""
-    return open_study(folder).settings["training"]["dtype"] if (folder / "study.json").exists() else None
 
 
 def _provenance(checked: CheckedStudy, source: str, folder: Path) -> dict[str, Any]:

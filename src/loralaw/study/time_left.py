@@ -53,10 +53,13 @@ class TimeLeft:
             return None
         times = self._times
         total = sum(count * self._time(kind, times).seconds for kind, count in self._left.items() if count)
+        longest = 0.0
         for cells, share in under_way:
-            left = (kind for cell in cells if (kind := self._kinds.get(cell.key)))
-            total -= share * sum(self._time(kind, times).train_seconds for kind in left)  # measured they are at the end
-        return max(0.0, total / self._n_workers)  # of a sum that cancels, less than nothing can be left over
+            of_cells = [self._time(kind, times) for cell in cells if (kind := self._kinds.get(cell.key))]
+            done = share * sum(time.train_seconds for time in of_cells)  # measured they are at the end
+            total -= done
+            longest = max(longest, sum(time.seconds for time in of_cells) - done)
+        return max(total / self._n_workers, longest)  # with fewer packs than workers, some have nothing to do
 
     def _time(self, kind: Kind, times: CellTimes) -> CellTime:
         base_model, needs, n_cells_together = kind
