@@ -45,6 +45,34 @@ _HOMES = {
 _ROOMS = {"laws", "miub"}
 
 
+def judge(study: "Study", **options: Any) -> "laws.Judgement":
+    """Which metric obeys the law: `loralaw.laws.judge` of a study's table, with its options."""
+    from loralaw.laws import judge as of_table
+
+    return of_table(study.table(), **options)
+
+
+def recommend(study: "Study", **options: Any) -> "laws.Recommendation":
+    """What to train under a target or a budget: `loralaw.laws.recommend` of a study's table, with its options."""
+    from loralaw.laws import recommend as of_table
+
+    return of_table(study.table(), **options)
+
+
+def design(study: "Study", k: int | None = None, **options: Any) -> "laws.NextCells":
+    """Which cells to run next: `loralaw.laws.design` of a study's table, with its options."""
+    from loralaw.laws import design as of_table
+
+    return of_table(study.table(), k, **options)
+
+
+def check_rule(study: "Study", rule: str, **options: Any) -> "laws.RuleCheck":
+    """Whether a folk rule holds: `loralaw.laws.check_rule` of a study's table, with its options."""
+    from loralaw.laws import check_rule as of_table
+
+    return of_table(study.table(), rule, **options)
+
+
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return import_module(f"loralaw.{name}")

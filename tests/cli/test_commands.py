@@ -1,5 +1,6 @@
 """The command line as a user meets it: answers, exit codes, and never a traceback for a mistake."""
 
+import itertools
 import json
 import os
 import shutil
@@ -88,6 +89,45 @@ def test_fit_and_report(done: Path) -> None:
     assert page.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["fit", "--metric", "cross_entropy", "--axis", "rank"], "cross-entropy, rank: "),
+        (["judge"], "any law fits fewer"),
+        (["recommend"], "nats/token"),
+        (["recommend", "--target", "cross_entropy=0.001"], "No configuration is predicted to reach cross-entropy"),
+        (["check-rule"], "rank-by-examples (under 1,000 examples"),
+    ],
+)
+def test_what_a_study_says(done: Path, words: list[str], part: str) -> None:
+    command, *options = words
+    result = loralaw(command, done, *options, cwd=done)
+    assert result.returncode == 0, result.stderr
+    assert part in " ".join(result.stdout.split())
+    assert result.stderr == ""
+
+
+def test_a_table_that_no_study_of_ours_made(tmp_path: Path) -> None:
+    rows = ["base_model,n_params_total,rank,n_train_examples,seed,loss,train_seconds"]
+    for (base, size), rank, n, seed in itertools.product(
+        (("a", 1e8), ("b", 4e8), ("c", 1.6e9)), (2, 8, 32), (500, 1000, 2000), (0, 1)
+    ):
+        loss = 1 + 20 * size**-0.2 + 0.2 * rank**-0.6 + 8 * n**-0.4 + 0.003 * ((rank * n + seed * 7) % 5 - 2)
+        rows.append(f"{base},{size:.0f},{rank},{n},{seed},{loss},{1e-9 * size * n}")
+    (tmp_path / "elsewhere.csv").write_text("\n".join(rows) + "\n")
+    for words, part in (
+        (["fit", "--metric", "loss", "--joint"], "exponent_n_params_total"),
+        (["fit", "--metric", "loss", "--axis", "rank"], "loss falls with rank by a power law"),
+        (["recommend", "--metric", "loss", "--budget", "seconds=500"], "seconds"),
+        (["design", "--metric", "loss", "-k", "2"], "To know the law of loss at c · rank 64 · 4,000 examples"),
+        (["check-rule", "rank-by-examples", "--metric", "loss"], "rank 8"),
+    ):
+        command, *options = words
+        result = loralaw(command, "elsewhere.csv", *options, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        assert part in result.stdout
+
+
 def test_a_finished_study_reports_again_without_training(done: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in done.glob("cells/*/record.json")}
     assert loralaw("run", "s.yaml", cwd=done.parent.parent).returncode == 0
@@ -112,7 +152,15 @@ def test_new_writes_a_study_that_is_valid(tmp_path: Path) -> None:
         (["plan", "none.yaml"], "no such file"),
         (["status", "."], "not a study folder"),
         (["table", "nowhere"], "not a study folder"),
-        (["fit", "nowhere"], "not a study folder"),
+        (["fit", "nowhere"], "no such file"),
+        (["fit", "."], "not a study folder"),
+        (["fit", "table.csv"], "name the column"),
+        (["fit", "table.csv", "--metric", "los", "--axis", "rank"], 'Did you mean "loss"'),
+        (["judge", "name.yaml"], "the ending"),
+        (["recommend", "table.csv", "--metric", "loss", "--budget", "hours=soon"], "a name and a number"),
+        (["recommend", "table.csv", "--metric", "loss", "--budget", "minutes=3"], "give one of seconds"),
+        (["design", "table.csv", "--metric", "loss", "-k", "0"], "at least 1"),
+        (["check-rule", "table.csv", "rank-16", "--metric", "loss"], 'no column "n_train_examples"'),
         (["report", "nowhere"], "not a study folder"),
         (["new", "../up"], "not a name"),
         (["rum"], "No such command"),
@@ -128,6 +176,7 @@ def test_mistakes_are_answered_with_exit_code_2(
     (tmp_path / "name.yaml").write_text(
         "name: <b>s\nbase_models: [micro-0.4m]\ntask: stdlib-code\nranks: [1]\nsizes: [8]\n"
     )
+    (tmp_path / "table.csv").write_text("rank,loss\n1,2.0\n4,1.5\n16,1.3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["loralaw", *words])
     with pytest.raises(SystemExit) as ended:

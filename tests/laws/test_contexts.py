@@ -28,14 +28,14 @@ def unfinished(table: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
     ],
 )
 def test_functions_of_the_axis_are_not_contexts(axis: str, columns: list[str]) -> None:
-    assert context_columns(study_table(), axis) == columns
+    assert context_columns(study_table(), [axis]) == columns
 
 
 def test_functions_of_a_setting_stand_in_where_it_is_absent() -> None:
     table = study_table().drop("base_model", "n_train_examples", "template")
 
-    assert context_columns(table, "rank") == ["n_params_total", "method", "n_train_tokens"]
-    assert context_columns(table, "n_params_total") == ["method", "rank", "n_train_tokens"]
+    assert context_columns(table, ["rank"]) == ["n_params_total", "method", "n_train_tokens"]
+    assert context_columns(table, ["n_params_total"]) == ["method", "rank", "n_train_tokens"]
 
 
 def test_null_is_a_value_of_a_setting() -> None:

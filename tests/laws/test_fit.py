@@ -11,7 +11,8 @@ from scipy.optimize import curve_fit
 from simulated import one_axis_table
 
 from loralaw.laws import LawFit, Status, fit
-from loralaw.laws.power_law import power_law_posterior
+from loralaw.laws.forms import Form
+from loralaw.laws.posterior import law_posterior
 
 LEVELS = np.array([1.0, 16.0, 256.0])
 
@@ -120,9 +121,9 @@ def test_the_other_direction_is_no_posterior() -> None:
     x = np.repeat(LEVELS, 3)
     noise = 0.001 * np.random.default_rng(0).standard_normal(9)
 
-    draws = power_law_posterior(
-        x, -(x**-0.5) + noise, np.zeros(9, dtype=np.int64), increasing=False, rng=np.random.default_rng(0)
-    )
+    form, seeds = Form("power+floor", ("rank",)), np.zeros(9, dtype=np.int64)
+    rng = np.random.default_rng(0)
+    draws = law_posterior(form, x[:, None], -(x**-0.5) + noise, seeds, increasing=False, rng=rng)
 
     assert draws is None
 

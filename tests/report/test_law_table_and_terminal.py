@@ -5,8 +5,10 @@ import pytest
 from rich.console import Console
 from synthetic_study import write_synthetic
 
+import loralaw
+from loralaw import laws
 from loralaw.laws import describe, fit, fit_all
-from loralaw.report import law_table, terminal_summary
+from loralaw.report import law_table, terminal_joint_laws, terminal_judgement, terminal_summary
 from loralaw.store import Study
 
 
@@ -49,6 +51,25 @@ def test_the_summary_of_an_unfinished_study_says_what_is_missing(tmp_path: Path,
     text = printed(write_synthetic(tmp_path, n_run=n_run))
 
     assert f"{n_run} of 72 cells finished" in text
+
+
+def test_a_study_is_judged_and_advises_as_its_table_does(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path)
+
+    assert loralaw.judge(study).comparisons == laws.judge(study.table()).comparisons
+    assert loralaw.recommend(study, budget={"hours": 1}).best == laws.recommend(study.table(), budget={"hours": 1}).best
+    assert loralaw.design(study, 3).labels == laws.design(study.table(), 3).labels
+    assert loralaw.check_rule(study, "rank-16") == laws.check_rule(study.table(), "rank-16")
+
+
+def test_the_judgement_and_joint_laws_stand_in_eighty_columns(tmp_path: Path) -> None:
+    table = write_synthetic(tmp_path, bases=["[bold]x[/nope]", "b", "c"]).table()
+    for shown in (terminal_judgement(laws.judge(table)), terminal_joint_laws(laws.fit_all_jointly(table))):
+        console = Console(file=StringIO(), width=80)
+        console.print(shown)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "cross-entropy" in text
+        assert max(map(len, text.splitlines())) <= 80
 
 
 def test_names_are_no_markup_in_the_terminal(tmp_path: Path) -> None:

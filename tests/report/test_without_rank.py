@@ -133,5 +133,5 @@ def test_page_and_terminal_stand(which: str, request: pytest.FixtureRequest) -> 
     assert "full fine-tuning" in page
     assert "rank None" not in page
     assert "rank –" not in page
-    terminal_laws(done)
+    terminal_laws(fit_all(done.table()))
     terminal_summary(done)

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.console import Console
 
-from loralaw.cli import fit, new, plan, probe, report, run, status, table, train
+from loralaw.cli import check_rule, design, fit, judge, new, plan, probe, recommend, report, run, status, table, train
 from loralaw.errors import InputError, LoralawError
 
 app = typer.Typer(
@@ -22,6 +22,10 @@ for command in (
     status.status,
     table.table,
     fit.fit,
+    judge.judge,
+    recommend.recommend,
+    design.design,
+    check_rule.check_rule,
     report.report,
     probe.probe,
     train.train,

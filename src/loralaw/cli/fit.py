@@ -1,4 +1,4 @@
-"""`loralaw fit`: the laws of a study, metric by metric and axis by axis."""
+"""`loralaw fit`: the laws of a study, or of any table of results."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +7,31 @@ import typer
 
 
 def fit(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.", show_default=False)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
+        ),
+    ],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Column of the metric; every known one if not given.", show_default=False)
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="Column of the sizes; every known one if not given.", show_default=False)
+    ] = None,
+    joint: Annotated[bool, typer.Option("--joint", help="One law along all axes, instead of one along each.")] = False,
 ) -> None:
-    """Fit a power law with a floor to every metric along every axis, and say what holds."""
-    from loralaw.cli.console import console
-    from loralaw.report import terminal_laws
-    from loralaw.store import open_study
+    """Fit a scaling law to every metric along every axis, and say what holds.
 
-    console().print(terminal_laws(open_study(folder)))
+    A table has a row a run: a column for each axis and metric, and best a column `seed`.
+    """
+    from loralaw.cli.console import console
+    from loralaw.cli.source import table_of
+    from loralaw.laws import fit_all, fit_all_jointly
+    from loralaw.report import terminal_joint_laws, terminal_laws
+
+    table, screen = table_of(source), console()
+    if joint:
+        screen.print(terminal_joint_laws(fit_all_jointly(table, metrics=metric, axes=axis)))
+    else:
+        screen.print(terminal_laws(fit_all(table, metrics=metric, axes=axis)))

@@ -6,13 +6,15 @@ mean something only if every level is averaged over the same contexts, so a set 
 only contexts that have all of those pairs are used.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
 # Every designed column, and columns that are functions of designed ones and stand in for them where they are absent.
-_DESIGN = ("base_model", "method", "rank", "n_train_examples", "template")
+DESIGN = ("base_model", "method", "rank", "n_train_examples", "template")
 _STANDS_IN = {"base_model": "n_params_total", "n_train_examples": "n_train_tokens"}
 # The designed column that moves when the axis moves, and so cannot be held fixed along it.
 _MOVES_WITH = {
@@ -24,11 +26,11 @@ _MOVES_WITH = {
 }
 
 
-def context_columns(table: pl.DataFrame, axis: str) -> list[str]:
-    """The columns whose combination is a context along `axis`; a function of the axis is never among them."""
-    columns = []
-    for name in _DESIGN:
-        if name == _MOVES_WITH.get(axis, axis):
+def context_columns(table: pl.DataFrame, axes: Sequence[str]) -> list[str]:
+    """The columns whose combination is a context along `axes`; a function of an axis is never among them."""
+    moving, columns = {_MOVES_WITH.get(axis, axis) for axis in axes}, []
+    for name in DESIGN:
+        if name in moving:
             continue
         column = name if name in table.columns else _STANDS_IN.get(name)
         if column in table.columns and column is not None:

@@ -47,7 +47,7 @@ def end_to_end_change(cells: Cells) -> Estimate:
     cell at either level in each of them this is the paired t interval.
     """
     at_end = (cells.level == cells.level.min()) | (cells.level == cells.level.max())
-    value, block = cells.value[at_end], np.unique(cells.block[at_end], return_inverse=True)[1]
+    value, block = cells.value[at_end], np.unique(cells.blocks()[at_end], return_inverse=True)[1]
     step = (cells.level[at_end] == cells.level.max()).astype(np.float64)
     n_blocks = int(block.max()) + 1
 

@@ -1,47 +1,52 @@
 """The part of the posterior in closed form: a linear model with unknown noise and a random seed effect.
 
-Given its exponents, a law is linear in its floor and amplitudes. Given two ratios of the noise (how it changes along
-the axis, how much of it is shared by a seed) the model is conjugate: coefficients and noise integrate out. What is left
-is a weight for each pair of a *candidate* (one design matrix: one choice of exponents) and a *noise model*.
+Given its exponents, a law is linear in its floor and amplitudes. Given the ratios of the noise (how it changes along
+each axis, how much of it is shared by a seed) the model is conjugate: coefficients and noise integrate out. What is
+left is a weight for each pair of a *candidate* (one choice of exponents) and a *noise model*.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 # Residuals below this share of the total are rounding: data without noise would otherwise divide by zero.
 _SMALLEST_RESIDUAL = 1e-13
+# Added to the diagonal of a Gram matrix, of its trace: columns that are alike to the last digit would make it singular.
+_RIDGE = 1e-13
+_ROWS_AT_ONCE = 4096
 
 
 class NoiseModel(NamedTuple):
-    """Noise with sd = σ·exp(slope·z), z from -1 to 1 along the axis, and a seed effect of variance seed_ratio·σ²."""
+    """Noise with sd = σ·exp(Σ slope·z), z from -1 to 1 along each axis, and a seed effect of variance seed_ratio·σ²."""
 
-    slope: float
+    slopes: tuple[float, ...]
     seed_ratio: float
     prior: float
 
 
 @dataclass(frozen=True)
 class Observations:
-    """Means of repeated values, one entry for each (size, seed).
+    """Means of repeated values, one entry for each (sizes, seed).
 
     Args:
         mean: (n,) mean of the values.
         count: (n,) how many values.
         scatter: (n,) their sum of squares about the mean.
         seed: (n,) number of the seed, from 0; all 0 where no seed effect is modelled.
-        position: (n,) z, from -1 at the first level to 1 at the last.
+        position: (n, n_axes) z, from -1 at the first level of an axis to 1 at the last.
     """
 
     mean: Floats
     count: Floats
     scatter: Floats
-    seed: NDArray[np.int64]
+    seed: Ints
     position: Floats
 
     @property
@@ -49,20 +54,34 @@ class Observations:
         return int(self.count.sum())
 
 
+class Designs(NamedTuple):
+    """The design matrices of all candidates, which share most of their columns.
+
+    Args:
+        columns: (n_columns, n) distinct columns.
+        chosen: (n_candidates, p) which of them each candidate has.
+    """
+
+    columns: Floats
+    chosen: Ints
+
+
 @dataclass(frozen=True)
 class Conditionals:
     """Everything about coefficients and noise, given the candidate and the noise model.
 
     Args:
+        chosen: (n_candidates, p) columns of each candidate.
         log_weight: (n_models, n_candidates) log posterior weight, up to a constant.
         gram: (n_models, n_candidates, p, p) precision of the coefficients, in units of 1/σ².
         coefficients: (n_models, n_candidates, p) their mean.
         residual: (n_models, n_candidates) weighted residual sum of squares.
         shrinkage: (n_models, n_seeds) how much of a seed's mean residual is its own effect, over its weight.
         seed_total: (n_models, n_seeds) weighted sum of the values of each seed.
-        seed_design: (n_models, n_candidates, p, n_seeds) weighted sum of the columns over each seed.
+        seed_design: (n_models, n_columns, n_seeds) weighted sum of the columns over each seed.
     """
 
+    chosen: Ints
     log_weight: Floats
     gram: Floats
     coefficients: Floats
@@ -73,14 +92,15 @@ class Conditionals:
 
 
 class Draws(NamedTuple):
-    """Joint draws: candidate (n,), coefficients (n, p), and the mean effect of the seeds that were run (n,)."""
+    """Joint draws: candidate (n,), coefficients (n, p), noise sd (n,), mean effect of the seeds that were run (n,)."""
 
-    candidate: NDArray[np.int64]
+    candidate: Ints
     coefficients: Floats
+    sigma: Floats
     seed_shift: Floats
 
 
-def condition(designs: Floats, observations: Observations, noise_models: Sequence[NoiseModel]) -> Conditionals:
+def condition(designs: Designs, observations: Observations, noise_models: Sequence[NoiseModel]) -> Conditionals:
     """Integrate coefficients and noise out, for every candidate and noise model.
 
     With design X, weights w = count·exp(-2·slope·z) and P the precision of the noise (diag w, less the seed effect):
@@ -89,50 +109,81 @@ def condition(designs: Floats, observations: Observations, noise_models: Sequenc
     The factor |G₀|^½ makes the flat prior on the coefficients flat in orthonormal coordinates; the noise has 1/σ².
 
     Args:
-        designs: (n_candidates, p, n) columns of each candidate.
+        designs: Columns of each candidate.
         observations: The data.
         noise_models: The noise models to sum over.
 
     **Source**: standard conjugate linear model; its use here is ours.
     """
-    n_coefficients = designs.shape[1]
-    flat = 0.5 * np.linalg.slogdet((designs * observations.count) @ np.swapaxes(designs, 1, 2))[1]
-    parts = [_given_noise(designs, observations, model) for model in noise_models]
-    gram, coefficients, residual, log_precision, shrinkage, seed_total, seed_design = (
-        np.stack(part) for part in zip(*parts, strict=True)
-    )
+    n_coefficients = designs.chosen.shape[1]
+    slopes = np.array([model.slopes for model in noise_models])
+    ratio = np.array([model.seed_ratio for model in noise_models])
+    kinds, kind = np.unique(slopes, axis=0, return_inverse=True)
+    kind = kind.ravel()
+    weights = observations.count * np.exp(-2 * kinds @ observations.position.T)  # (n_kinds, n)
+
+    indicator = np.eye(observations.seed.max() + 1)[observations.seed]
+    seed_weight = (weights @ indicator)[kind]
+    seed_total = ((weights * observations.mean) @ indicator)[kind]
+    seed_design = np.stack([(designs.columns * weight) @ indicator for weight in weights])[kind]
+    shrinkage = ratio[:, None] / (1 + ratio[:, None] * seed_weight)
+
+    gram = _grams(designs, weights)[kind] - _seed_grams(designs.chosen, seed_design, shrinkage)
+    gram = gram + _RIDGE * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] * np.eye(n_coefficients)
+    moment = ((weights * observations.mean) @ designs.columns.T)[kind]
+    moment = (moment - np.einsum("mks,ms->mk", seed_design, shrinkage * seed_total))[:, designs.chosen]
+    relative = weights / observations.count
+    total = (weights @ observations.mean**2 + relative @ observations.scatter)[kind]
+    total = total - (shrinkage * seed_total**2).sum(axis=1)
+
+    coefficients = np.asarray(np.linalg.solve(gram, moment[..., None])[..., 0], dtype=np.float64)
+    smallest = _SMALLEST_RESIDUAL * np.maximum(total, 1e-300)[:, None]
+    residual = np.maximum(total[:, None] - (moment * coefficients).sum(axis=-1), smallest)
+    log_precision = (np.log(relative) @ observations.count)[kind] - np.log1p(ratio[:, None] * seed_weight).sum(axis=1)
+    flat = _grams(designs, observations.count[None])[0]
+    flat = flat + _RIDGE * np.trace(flat, axis1=-2, axis2=-1)[..., None, None] * np.eye(n_coefficients)
     log_weight = (
         np.log([model.prior for model in noise_models])[:, None]
         + log_precision[:, None] / 2
         - np.linalg.slogdet(gram)[1] / 2
-        + flat
+        + np.linalg.slogdet(flat)[1] / 2
         - 0.5 * (observations.n_values - n_coefficients) * np.log(residual)
     )
-    return Conditionals(log_weight, gram, coefficients, residual, shrinkage, seed_total, seed_design)
+    return Conditionals(designs.chosen, log_weight, gram, coefficients, residual, shrinkage, seed_total, seed_design)
 
 
-def _given_noise(designs: Floats, observations: Observations, model: NoiseModel) -> tuple[Floats | float, ...]:
-    """G, β, rss, log |P|, shrinkage, seed totals and seed designs under one noise model."""
-    relative = np.exp(-2 * model.slope * observations.position)
-    weight = observations.count * relative
-    indicator = np.eye(observations.seed.max() + 1)[observations.seed]
-    seed_weight = weight @ indicator
-    shrinkage = model.seed_ratio / (1 + model.seed_ratio * seed_weight)
+def _grams(designs: Designs, weights: Floats) -> Floats:
+    """(n_kinds, n_candidates, p, p) X' diag(w) X of every candidate under every row of weights.
 
-    weighted = designs * weight
-    seed_design = weighted @ indicator
-    seed_total = (weight * observations.mean) @ indicator
-    gram = weighted @ np.swapaxes(designs, 1, 2) - (seed_design * shrinkage) @ np.swapaxes(seed_design, 1, 2)
-    moment = weighted @ observations.mean - seed_design @ (shrinkage * seed_total)
-    total = float(weight @ observations.mean**2 + relative @ observations.scatter - shrinkage @ seed_total**2)
-    coefficients = np.asarray(np.linalg.solve(gram, moment[..., None])[..., 0], dtype=np.float64)
-    residual = np.maximum(total - (moment * coefficients).sum(axis=1), _SMALLEST_RESIDUAL * max(total, 1e-300))
-    log_precision = float(observations.count @ np.log(relative) - np.log1p(model.seed_ratio * seed_weight).sum())
-    return gram, coefficients, residual, log_precision, shrinkage, seed_total, seed_design
+    The product of two columns is taken once, however many candidates have both.
+    """
+    columns, chosen = designs
+    n_candidates, p = chosen.shape
+    gram = np.empty((len(weights), n_candidates, p, p))
+    for i, j in combinations_with_replacement(range(p), 2):
+        pairs, inverse = np.unique(chosen[:, [i, j]], axis=0, return_inverse=True)
+        products = np.zeros((len(weights), len(pairs)))
+        for start in range(0, columns.shape[1], _ROWS_AT_ONCE):
+            some = slice(start, start + _ROWS_AT_ONCE)
+            products += weights[:, some] @ (columns[pairs[:, 0], some] * columns[pairs[:, 1], some]).T
+        gram[:, :, i, j] = gram[:, :, j, i] = products[:, inverse.ravel()]
+    return gram
+
+
+def _seed_grams(chosen: Ints, seed_design: Floats, shrinkage: Floats) -> Floats:
+    """What the seed effect takes off the Gram matrices of every noise model."""
+    if not shrinkage.any():
+        return np.zeros(1)
+    return np.stack(
+        [
+            np.einsum("cps,s,cqs->cpq", design[chosen], of_seed, design[chosen], optimize=True)
+            for design, of_seed in zip(seed_design, shrinkage, strict=True)
+        ]
+    )
 
 
 def draw(conditionals: Conditionals, n_values: int, n_draws: int, rng: np.random.Generator) -> Draws:
-    """Joint draws of candidate, coefficients and seed shift.
+    """Joint draws of candidate, coefficients, noise and seed shift.
 
     Args:
         conditionals: What `condition` returned.
@@ -141,7 +192,7 @@ def draw(conditionals: Conditionals, n_values: int, n_draws: int, rng: np.random
         rng: Source of randomness.
     """
     c = conditionals
-    n_candidates, n_coefficients = c.coefficients.shape[1:]
+    n_candidates, n_coefficients = c.chosen.shape
     cumulative = np.cumsum(np.exp(c.log_weight - c.log_weight.max()).ravel())
     picked = np.searchsorted(cumulative, rng.random(n_draws) * cumulative[-1], side="right")
     model, candidate = np.divmod(np.minimum(picked, cumulative.size - 1), n_candidates)
@@ -152,6 +203,7 @@ def draw(conditionals: Conditionals, n_values: int, n_draws: int, rng: np.random
     coefficients = c.coefficients[model, candidate] + sigma[:, None] * noise
 
     shrinkage = c.shrinkage[model]
-    left_over = c.seed_total[model] - np.einsum("nps,np->ns", c.seed_design[model, candidate], coefficients)
+    design = c.seed_design[model[:, None], c.chosen[candidate]]
+    left_over = c.seed_total[model] - np.einsum("nps,np->ns", design, coefficients)
     spread = sigma[:, None] * np.sqrt(shrinkage) * rng.standard_normal(shrinkage.shape)
-    return Draws(candidate, coefficients, (shrinkage * left_over + spread).mean(axis=1))
+    return Draws(candidate, coefficients, sigma, (shrinkage * left_over + spread).mean(axis=1))

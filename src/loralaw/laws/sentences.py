@@ -2,11 +2,22 @@
 
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
+from loralaw.laws.form_choice import UNDECIDED, FormChoice
 from loralaw.laws.law_fit import LawFit, Status
 from loralaw.laws.metrics import axis_named, metric_named
+from loralaw.laws.numbers import three_digits, with_interval
+
+_FORMS = {
+    "power": "a power law without {limit}",
+    "power+floor": "a power law with a {limit}",
+    "saturating": "a power law that is flat from a size on",
+    "separable": "a sum of a term an axis",
+    "multiplicative": "one product of all axes",
+}
 
 
 def describe(fit: LawFit) -> str:
@@ -44,35 +55,7 @@ def describe(fit: LawFit) -> str:
 
 def message_of(fit: LawFit) -> str:
     """The sentences that go with the status of a fit: what was seen, what to do, and what was not used."""
-    return " ".join([_MESSAGES[fit.status](fit), *_left_out(fit)])
-
-
-def with_interval(middle: float, low: float, high: float) -> str:
-    """A value and its interval to three significant digits, or as many as show that the interval has a width.
-
-    >>> with_interval(4.2931, 4.2885, 4.2972), with_interval(0.0104, 0.0021, 0.0312)
-    ('4.293 [4.288, 4.297]', '0.0104 [0.0021, 0.0312]')
-    """
-    largest = max((abs(value) for value in (middle, low, high) if math.isfinite(value)), default=0.0)
-    width = high - low
-    decimals = _decimals(largest, 3)
-    if math.isfinite(width) and width > 1e-9 * largest:
-        decimals = max(decimals, _decimals(width, 1))
-    return f"{_fixed(middle, decimals)} [{_fixed(low, decimals)}, {_fixed(high, decimals)}]"
-
-
-def _decimals(value: float, digits: int) -> int:
-    return max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else 0
-
-
-def _fixed(value: float, decimals: int) -> str:
-    if not math.isfinite(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:,.{decimals}f}"
-
-
-def _three_digits(value: float) -> str:
-    return _fixed(value, _decimals(abs(value), 3))
+    return " ".join([_MESSAGES[fit.status](fit), *left_out(fit, _axis(fit))])
 
 
 def _size(fit: LawFit, value: float) -> str:
@@ -80,7 +63,7 @@ def _size(fit: LawFit, value: float) -> str:
     unit = axis_named(fit.axis).unit
     for limit, letter in ((1e9, " B"), (1e6, " M")):
         if value >= limit:
-            number = _three_digits(value / limit) + letter
+            number = three_digits(value / limit) + letter
             break
     else:
         number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
@@ -106,7 +89,7 @@ def _seen(fit: LawFit) -> str:
     assert fit.change is not None
     change = with_interval(fit.change.value, *fit.change.interval())
     return (
-        f"goes from {_three_digits(fit.means[0])} at {_size(fit, fit.levels[0])} to {_three_digits(fit.means[-1])} "
+        f"goes from {three_digits(fit.means[0])} at {_size(fit, fit.levels[0])} to {three_digits(fit.means[-1])} "
         f"at {_size(fit, fit.levels[-1])}, a change of {change}{_unit(fit)}"
     )
 
@@ -115,11 +98,26 @@ def _extreme(fit: LawFit) -> str:
     """The level with the best mean, or the lowest where no direction is asserted."""
     best = int(np.argmax(fit.means) if metric_named(fit.metric).increasing else np.argmin(fit.means))
     word = "highest" if metric_named(fit.metric).increasing else "lowest"
-    return f"{word} {_three_digits(fit.means[best])} at {_size(fit, fit.levels[best])}"
+    return f"{word} {three_digits(fit.means[best])} at {_size(fit, fit.levels[best])}"
 
 
-def _left_out(fit: LawFit) -> list[str]:
-    """What was not used, and why."""
+class Selection(Protocol):
+    """Of the rows of a table, those that a fit used and those that it did not."""
+
+    @property
+    def n_excluded(self) -> int: ...
+    @property
+    def n_without_size(self) -> int: ...
+    @property
+    def n_contexts(self) -> int: ...
+    @property
+    def n_contexts_left_out(self) -> int: ...
+    @property
+    def n_repeats(self) -> int: ...
+
+
+def left_out(fit: Selection, axes: str) -> list[str]:
+    """What was not used, and why; and what was used though it comes twice."""
     sentences = []
     if fit.n_contexts_left_out:
         sentences.append(
@@ -129,8 +127,38 @@ def _left_out(fit: LawFit) -> list[str]:
     if n_without_number := fit.n_excluded - fit.n_without_size:
         sentences.append(f"{_rows_were(n_without_number)} left out: not finished, or without a number.")
     if fit.n_without_size:
-        sentences.append(f"{_rows_were(fit.n_without_size)} left out: no {_axis(fit)}.")
+        sentences.append(f"{_rows_were(fit.n_without_size)} left out: no {axes}.")
+    if fit.n_repeats:
+        cells = "1 cell has" if fit.n_repeats == 1 else f"{fit.n_repeats:,} cells have"
+        sentences.append(
+            f"{cells} the settings and the seed of another one: they count as repeats. If they are the same run, drop "
+            "one; if something else differs, name it in a column of the table."
+        )
     return sentences
+
+
+def form_sentence(choice: FormChoice, limit: str) -> str:
+    """Which form the points speak for, with its weight and those of the others.
+
+    Args:
+        choice: The forms side by side.
+        limit: "floor", or "ceiling" for a metric that rises.
+    """
+    weights = sorted(choice.weights.items(), key=lambda item: -item[1])
+
+    def said(name: str) -> str:
+        return _FORMS[name].format(limit=limit)
+
+    if choice.name == UNDECIDED:
+        listed = ", ".join(f"{said(name)} {weight:.2f}" for name, weight in weights)
+        return f"Which form it has, these cells cannot tell ({listed}); reported is {said(choice.draws.form.name)}."
+    if len(weights) == 1:
+        return ""
+    others = ", ".join(f"{said(name)} {weight:.2g}" for name, weight in weights if name != choice.name)
+    kept = ""
+    if choice.name != choice.draws.form.name:
+        kept = f"; reported is {said(choice.draws.form.name)}, whose intervals hold in either case"
+    return f"Form: {said(choice.name)}, weight {choice.weights[choice.name]:.2f} (others: {others}){kept}."
 
 
 def _rows_were(count: int) -> str:
@@ -139,15 +167,23 @@ def _rows_were(count: int) -> str:
 
 def _law(fit: LawFit) -> str:
     limit = "ceiling" if fit.increasing else "floor"
+    words = {"floor": limit, "exponent": "exponent", "flat_beyond": f"flat from {_axis(fit)}"}
     parameters = ", ".join(
-        f"{word} {with_interval(fit.params[name], *fit.interval(name))}"
-        for word, name in ((limit, "floor"), ("exponent", "exponent"))
+        f"{words[name]} {with_interval(value, *fit.interval(name))}"
+        for name, value in fit.params.items()
+        if name in words
     )
     return (
-        f"{_label(fit)} {_verb(fit)} with {_axis(fit)} by a power law (permutation test {_p(fit)}): {parameters}. This "
-        f"holds for the seeds and settings that were run; the {limit} is that of this law over these sizes, not the "
-        "best possible value."
+        f"{_label(fit)} {_verb(fit)} with {_axis(fit)} by a power law (permutation test {_p(fit)}): {parameters}. "
+        f"{_form(fit)}This holds for the seeds and settings that were run; the {limit} is that of this law over these "
+        "sizes, not the best possible value."
     )
+
+
+def _form(fit: LawFit) -> str:
+    assert fit.forms is not None
+    sentence = form_sentence(fit.forms, "ceiling" if fit.increasing else "floor")
+    return f"{sentence} " if sentence else ""
 
 
 def _weak_exponent(fit: LawFit) -> str:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import fdtrc, gammaln
 
 from loralaw.laws.exponent_grid import HIGHEST_EXPONENT, LOWEST_EXPONENT, arc_length_grid, unit_directions
-from loralaw.laws.power_law import N_PARAMETERS, seeds_recur
+from loralaw.laws.posterior import seeds_recur
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+N_PARAMETERS = 3
+"""Of one power law with a floor."""
 _N_EXPONENTS = 40
 _N_ORDERS = 999
 _MOST_ORDERS_ENUMERATED = 2000

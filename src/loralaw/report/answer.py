@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from scipy import stats
+from scipy.special import stdtrit
 
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit
 from loralaw.report.cells import CONFIGURATION, finished, label
@@ -113,7 +113,7 @@ def advise(table: pl.DataFrame) -> Advice | None:
     if free:
         squares = sum((v - c.cross_entropy) ** 2 for c, values in found for v in values)
         deviation = (squares / free) ** 0.5
-        factor = float(stats.t.ppf((1 + LEVEL) / 2, free)) * deviation
+        factor = float(stdtrit(free, (1 + LEVEL) / 2)) * deviation
         within = [
             c
             for c, _ in found

@@ -66,7 +66,7 @@ def level_rows(fit: LawFit) -> list[tuple[str, str, str]]:
 
 
 def _panel(cells: pl.DataFrame, fit: LawFit, series: list[Series], levelled: bool) -> Figure:
-    context = context_columns(cells, fit.axis)
+    context = context_columns(cells, [fit.axis])
     drawn = _levelled(cells, fit, context) if levelled else cells.with_columns(drawn=pl.col(fit.metric))
     levels = [float(level) for level in fit.levels]
     span = float(np.log(levels[-1] / levels[0])) if fit.axis != "n_params_total" else 0.0

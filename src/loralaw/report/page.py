@@ -5,11 +5,12 @@ from typing import Any
 
 import polars as pl
 
-from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all
+from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all, judge, metric_named, recommend
 from loralaw.report import cells, inside, plots, provenance
 from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
 from loralaw.report.cost import cost_figure
 from loralaw.report.html_page import render_page
+from loralaw.report.judgement import SCORES, agreement_rows, judgement_sentences, score_rows
 from loralaw.report.law_panels import VIEWS, law_figures, level_rows, series_of, title_of
 from loralaw.report.layer_measures import measures_in
 from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
@@ -60,6 +61,8 @@ def render(study: Study) -> str:
         subtitle=subtitle(table, len(study.planned_keys)),
         **_answer(table, records, fits, len(study.planned_keys)),
         **_laws(table, fits),
+        judgement=_judgement(table),
+        next_steps=_next_steps(table),
         **_inside(layers),
         row_scales=_row_scales(scales),
         cost_is_drawn=figures["cost"] is not None,
@@ -110,6 +113,26 @@ def _laws(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, Any]:
     ]
     legend = [(s.label, s.number % 7 + 1, plots.symbol(s.number)) for s in series_of(table)]
     return {"metrics": [(m, title_of(METRICS[m])) for m in metrics], "panels": panels, "legend": legend, "views": VIEWS}
+
+
+def _judgement(table: pl.DataFrame) -> dict[str, Any] | None:
+    """Which metric obeys the law; None before any cell has finished."""
+    if not cells.finished(table).height:
+        return None
+    found = judge(table)
+    return {
+        "sentences": judgement_sentences(found),
+        "scores": score_rows(found),
+        "meanings": SCORES,
+        "agreements": agreement_rows(found),
+        "downstream": metric_named(found.agreements[0].downstream).label if found.agreements else "",
+    }
+
+
+def _next_steps(table: pl.DataFrame) -> list[str]:
+    """What to train where nothing is limited, and what doubling would buy."""
+    measured = cells.finished(table).filter(pl.col(QUALITY).is_finite())
+    return recommend(table, metric=QUALITY).sentences if measured.height else []
 
 
 def _inside(layers: list[inside.BaseModelLayers]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a run says in the terminal when it ends: the answer in words, the laws, and where to look."""
 
-import polars as pl
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from loralaw.laws import AXES, METRICS, LawFit, describe, fit_all
+from loralaw.laws import AXES, JointFit, LawFit, axis_named, describe, fit_all, metric_named, with_interval
 from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_say
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
@@ -32,23 +33,43 @@ def terminal_summary(study: Study) -> RenderableType:
         Text(),
         _answer(fits),
         Text(),
-        _laws(fits),
+        _laws(sorted((f for f in fits if f.metric in SHOWN_METRICS), key=lambda f: SHOWN_METRICS.index(f.metric))),
         Text(),
         _where(study, advise(table)),
     )
 
 
-def terminal_laws(study: Study) -> RenderableType:
+def terminal_laws(fits: list[LawFit]) -> RenderableType:
     """Every metric along every axis in a sentence, with what to make of it."""
-    fits = fit_all(study.table())
     if not fits:
-        return Text("No axis of this study has two levels with a result: there is nothing to fit yet.")
-    grid = _grid()
-    grid.add_column(overflow="fold")
+        return Text("No axis has two levels with a result: there is nothing to fit yet.")
+    return Group(_laws(fits), Text(), *_messages(fits))
+
+
+def terminal_joint_laws(fits: list[JointFit]) -> RenderableType:
+    """The parameters of every metric's law along several axes with their intervals, and what to make of it."""
+    if not fits:
+        return Text("No metric has a result: there is nothing to fit yet.")
+    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    table.caption = Text("[95 % interval], for the seeds that were run")
+    for heading in ("metric", "status", "parameter", "value"):
+        table.add_column(heading, overflow="fold", no_wrap=heading != "value")
     for fit in fits:
-        name = f"{METRICS[fit.metric].label}, {AXES[fit.axis].label}"
-        grid.add_row(Text(name), Text(str(fit.status)), Text(fit.message))
-    return Group(_laws(fits), Text(), grid)
+        names = metric_named(fit.metric).label, str(fit.status).replace("-", " ")
+        for number, (name, value) in enumerate(fit.params.items() or [(ABSENT, None)]):
+            said = ABSENT if value is None else with_interval(value, *fit.interval(name))
+            table.add_row(*map(Text, names if number == 0 else ("", "")), Text(name), Text(said))
+    return Group(table, Text(), *_messages(fits))
+
+
+def _messages(fits: Sequence[LawFit | JointFit]) -> list[RenderableType]:
+    """A paragraph a fit."""
+    paragraphs: list[RenderableType] = []
+    for fit in fits:
+        axes = fit.axes if isinstance(fit, JointFit) else (fit.axis,)
+        title = f"{metric_named(fit.metric).label}, {', '.join(axis_named(axis).label for axis in axes)}: "
+        paragraphs += [Text.assemble((title, "bold"), fit.message), Text()]
+    return paragraphs[:-1]
 
 
 def _grid() -> Table:
@@ -73,15 +94,11 @@ def _laws(fits: list[LawFit]) -> Table:
     table.caption = Text("[95 % interval], for the seeds that were run; gain: one more doubling at the largest size")
     for heading in ("metric", "axis", "status", "exponent", "gain"):
         table.add_column(heading, overflow="fold", no_wrap=heading != "gain")
-    for row in law_table([f for f in fits if f.metric in SHOWN_METRICS]).sort(_metric_order()).iter_rows(named=True):
+    for row in law_table(fits).iter_rows(named=True):
         numbers = [_with_interval(row, name) for name in ("exponent", "gain_of_doubling")]
-        names = (METRICS[row["metric"]].label, AXES[row["axis"]].label, row["status"].replace("-", " "))
+        names = (metric_named(row["metric"]).label, axis_named(row["axis"]).label, row["status"].replace("-", " "))
         table.add_row(*(Text(text) for text in (*names, *numbers)))
     return table
-
-
-def _metric_order() -> pl.Expr:
-    return pl.col("metric").replace_strict({name: i for i, name in enumerate(SHOWN_METRICS)}, return_dtype=pl.Int64)
 
 
 def _with_interval(row: dict[str, float | None], name: str) -> str:

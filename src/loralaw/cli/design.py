@@ -1,0 +1,56 @@
+"""`loralaw design`: which cells to run next."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def design(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
+        ),
+    ],
+    k: Annotated[int | None, typer.Option("-k", help="How many at most; 8 if no budget is given.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="What they may cost together, in the unit of the costs.", show_default=False)
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Column of the metric.")] = "cross_entropy",
+    cost: Annotated[str, typer.Option(help="Column of the costs; none if all cells cost the same.")] = "train_seconds",
+    larger_is_better: Annotated[
+        bool | None,
+        typer.Option(
+            "--larger-is-better/--smaller-is-better",
+            help="The direction of the metric; the known one, or smaller, if not given.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Say which cells to run next: those that tell most about the best configuration, for what they cost."""
+    from loralaw.cli.source import table_of
+    from loralaw.laws import design as design_from
+    from loralaw.laws import metric_named, three_digits
+
+    if k is None and budget is None:
+        k = 8
+    found = design_from(
+        table_of(source),
+        k,
+        budget=budget,
+        metric=metric,
+        cost=None if cost == "none" else cost,
+        larger_is_better=larger_is_better,
+    )
+    label, unit = metric_named(metric).label, f" {metric_named(metric).unit}".rstrip()
+    now, then = three_digits(found.width), three_digits(found.expected_width)
+    typer.echo(f"To know the law of {label} at {found.question}")
+    typer.echo(f"to {then}{unit} instead of {now} (width of 95 %), run:")
+    for name, times in Counter(found.labels).items():
+        each = f"{found.costs[found.labels.index(name)]:,.3g}" + (" each" if times > 1 else "")
+        seeds = f", {times} new seeds" if times > 1 else ""
+        typer.echo(f"  {name}{seeds}" + ("" if cost == "none" else f"  ({cost} {each})"))
+    for note in found.notes:
+        typer.echo(note)

@@ -1,0 +1,36 @@
+"""`loralaw judge`: which metric obeys the law."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def judge(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
+        ),
+    ],
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Column to score; every known one if not given.", show_default=False)
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(help="Column of sizes; every known one if not given.", show_default=False)
+    ] = None,
+    reference: Annotated[str, typer.Option(help="Column that is compared with the rivals.")] = "miub_nats",
+    rival: Annotated[
+        list[str] | None,
+        typer.Option(help="Column; cross-entropy, perplexity and norm ratio if not given.", show_default=False),
+    ] = None,
+) -> None:
+    """Score every metric by how well it obeys the law along every axis, and compare MIUB with the others."""
+    from loralaw.cli.console import console
+    from loralaw.cli.source import table_of
+    from loralaw.laws import RIVALS
+    from loralaw.laws import judge as judge_table
+    from loralaw.report import terminal_judgement
+
+    found = judge_table(table_of(source), metrics=metric, axes=axis, reference=reference, rivals=rival or RIVALS)
+    console().print(terminal_judgement(found))
