@@ -1,33 +1,21 @@
 """`loralaw check-rule`: a folk rule against a study's cells."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loralaw.cli.source import LargerIsBetter, Source, table_of
+
 
 def check_rule(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
-        ),
-    ],
+    source: Source,
     rule: Annotated[
         str | None, typer.Argument(metavar="RULE", help="Its name; all of them if not given.", show_default=False)
     ] = None,
     metric: Annotated[str, typer.Option(help="Column of the metric.")] = "cross_entropy",
-    larger_is_better: Annotated[
-        bool | None,
-        typer.Option(
-            "--larger-is-better/--smaller-is-better",
-            help="The direction of the metric; the known one, or smaller, if not given.",
-            show_default=False,
-        ),
-    ] = None,
+    larger_is_better: LargerIsBetter = None,
 ) -> None:
     """Say whether a rule of thumb on rank or lora_alpha holds in a study, fails, or cannot be told."""
-    from loralaw.cli.source import table_of
     from loralaw.errors import TableError
     from loralaw.laws import RULES
     from loralaw.laws import check_rule as check

@@ -1,36 +1,24 @@
 """`loralaw design`: which cells to run next."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loralaw.cli.source import LargerIsBetter, Source, table_of
+
 
 def design(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
-        ),
-    ],
+    source: Source,
     k: Annotated[int | None, typer.Option("-k", help="How many at most; 8 if no budget is given.")] = None,
     budget: Annotated[
         float | None, typer.Option(help="What they may cost together, in the unit of the costs.", show_default=False)
     ] = None,
     metric: Annotated[str, typer.Option(help="Column of the metric.")] = "cross_entropy",
     cost: Annotated[str, typer.Option(help="Column of the costs; none if all cells cost the same.")] = "train_seconds",
-    larger_is_better: Annotated[
-        bool | None,
-        typer.Option(
-            "--larger-is-better/--smaller-is-better",
-            help="The direction of the metric; the known one, or smaller, if not given.",
-            show_default=False,
-        ),
-    ] = None,
+    larger_is_better: LargerIsBetter = None,
 ) -> None:
     """Say which cells to run next: those that tell most about the best configuration, for what they cost."""
-    from loralaw.cli.source import table_of
     from loralaw.laws import design as design_from
     from loralaw.laws import metric_named, three_digits
 

@@ -1,18 +1,14 @@
 """`loralaw fit`: the laws of a study, or of any table of results."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loralaw.cli.source import Source, table_of
+
 
 def fit(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
-        ),
-    ],
+    source: Source,
     metric: Annotated[
         list[str] | None, typer.Option(help="Column of the metric; every known one if not given.", show_default=False)
     ] = None,
@@ -26,7 +22,6 @@ def fit(
     A table has a row a run: a column for each axis and metric, and best a column `seed`.
     """
     from loralaw.cli.console import console
-    from loralaw.cli.source import table_of
     from loralaw.laws import fit_all, fit_all_jointly
     from loralaw.report import terminal_joint_laws, terminal_laws
 

@@ -1,18 +1,14 @@
 """`loralaw judge`: which metric obeys the law."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loralaw.cli.source import Source, table_of
+
 
 def judge(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
-        ),
-    ],
+    source: Source,
     metric: Annotated[
         list[str] | None, typer.Option(help="Column to score; every known one if not given.", show_default=False)
     ] = None,
@@ -27,7 +23,6 @@ def judge(
 ) -> None:
     """Score every metric by how well it obeys the law along every axis, and compare MIUB with the others."""
     from loralaw.cli.console import console
-    from loralaw.cli.source import table_of
     from loralaw.laws import RIVALS
     from loralaw.laws import judge as judge_table
     from loralaw.report import terminal_judgement

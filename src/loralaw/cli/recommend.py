@@ -1,20 +1,15 @@
 """`loralaw recommend`: what to train, under a target or a budget."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from loralaw.cli.source import LargerIsBetter, Source, table_of
 from loralaw.errors import InputError
 
 
 def recommend(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False
-        ),
-    ],
+    source: Source,
     target: Annotated[
         str | None, typer.Option(metavar="METRIC=VALUE", help="What is to be reached.", show_default=False)
     ] = None,
@@ -28,17 +23,9 @@ def recommend(
     ] = None,
     price_per_hour: Annotated[float | None, typer.Option(help="For a budget of money.", show_default=False)] = None,
     metric: Annotated[str, typer.Option(help="What is to be good, where no target names it.")] = "cross_entropy",
-    larger_is_better: Annotated[
-        bool | None,
-        typer.Option(
-            "--larger-is-better/--smaller-is-better",
-            help="The direction of the metric; the known one, or smaller, if not given.",
-            show_default=False,
-        ),
-    ] = None,
+    larger_is_better: LargerIsBetter = None,
 ) -> None:
     """Say which configuration is the cheapest to reach a target, or the best under a budget, and what is next."""
-    from loralaw.cli.source import table_of
     from loralaw.laws import recommend as recommend_from
 
     advice = recommend_from(

@@ -1,11 +1,25 @@
 """What the commands on results read: a study, or a table that anyone wrote."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     import polars as pl
 
+Source = Annotated[
+    Path,
+    typer.Argument(metavar="DIR|TABLE", help="A study folder, or a table (CSV, Parquet, JSON).", show_default=False),
+]
+LargerIsBetter = Annotated[
+    bool | None,
+    typer.Option(
+        "--larger-is-better/--smaller-is-better",
+        help="The direction of the metric; the known one, or smaller, if not given.",
+        show_default=False,
+    ),
+]
 UNPRINTABLE = r"\p{C}"
 """Characters that end lines or that a terminal obeys: names of strangers may hold them."""
 

@@ -48,7 +48,7 @@ def choose_form(
         seeds: (n,) numbers of the seeds.
         increasing: Whether the metric rises with size.
 
-    **Source**: ours. Measured: see `benchmarks/results/law_forms.md`.
+    **Source**: ours. Measured: see `benchmarks/results/law_decisions.md`.
     """
     found = {
         form.name: law_posterior(form, sizes, values, seeds, increasing=increasing, rng=np.random.default_rng(0))
