@@ -137,8 +137,9 @@ def judge(
 ) -> Judgement:
     """Say which metric obeys the law along every axis, with intervals, and whether one does so better than others.
 
-    Metrics are decided between by misfit: the statistic with power (at 12 cells, twice the noise is found in 57 % of
-    studies by misfit and in 13 % by held-out error), at 4 to 8 % false findings where 5 are said.
+    Metrics are decided between by misfit, the statistic with power: held-out error can hardly tell metrics apart at 12
+    cells. How often it is right: `benchmarks/results/law_decisions.md` (power 58 to 100 %; in 100 studies a row, 8 to
+    15 % false findings where 5 are said).
 
     Args:
         table: As for `fit`.
