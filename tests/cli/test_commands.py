@@ -31,7 +31,7 @@ def done(tiny_model: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory)
         f"name: s\nbase_models: [{tiny_model}]\ntask: rows.jsonl\nranks: [1, 2, 4]\nsizes: [8, 16]\n"
         "training: {steps: 8, batch_size: 2, max_length: 16}\nevaluation: {test_examples: 4, probe_examples: 4}\n"
     )
-    result = loralaw("run", "s.yaml", cwd=home)
+    result = loralaw("run", "s.yaml", "--executor", "inline", cwd=home)  # workers take long to begin
     assert result.returncode == 0, result.stderr
     assert sum(line.startswith("finished ") for line in result.stdout.splitlines()) == 12
     assert "cross-entropy" in result.stdout
@@ -99,15 +99,29 @@ def test_fit_and_report(done: Path) -> None:
         (["check-rule"], "rank-by-examples (under 1,000 examples"),
     ],
 )
-def test_what_a_study_says(done: Path, words: list[str], part: str) -> None:
+def test_what_a_study_says(
+    done: Path, words: list[str], part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     command, *options = words
-    result = loralaw(command, done, *options, cwd=done)
-    assert result.returncode == 0, result.stderr
-    assert part in " ".join(result.stdout.split())
-    assert result.stderr == ""
+    code, out, err = inside([command, str(done), *options], monkeypatch, capsys)
+    assert (code, err) == (0, "")
+    assert part in " ".join(out.split())
 
 
-def test_a_table_that_no_study_of_ours_made(tmp_path: Path) -> None:
+def inside(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[object, str, str]:
+    """A command in the test's own process: exit code, standard output and error."""
+    monkeypatch.setattr(sys, "argv", ["loralaw", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    return ended.value.code, said.out, said.err
+
+
+def test_a_table_that_no_study_of_ours_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = ["base_model,n_params_total,rank,n_train_examples,seed,loss,train_seconds"]
     for (base, size), rank, n, seed in itertools.product(
         (("a", 1e8), ("b", 4e8), ("c", 1.6e9)), (2, 8, 32), (500, 1000, 2000), (0, 1)
@@ -123,9 +137,9 @@ def test_a_table_that_no_study_of_ours_made(tmp_path: Path) -> None:
         (["check-rule", "rank-by-examples", "--metric", "loss"], "rank 8"),
     ):
         command, *options = words
-        result = loralaw(command, "elsewhere.csv", *options, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-        assert part in result.stdout
+        code, out, err = inside([command, str(tmp_path / "elsewhere.csv"), *options], monkeypatch, capsys)
+        assert (code, err) == (0, "")
+        assert part in out
 
 
 def test_a_finished_study_reports_again_without_training(done: Path) -> None:
@@ -178,11 +192,9 @@ def test_mistakes_are_answered_with_exit_code_2(
     )
     (tmp_path / "table.csv").write_text("rank,loss\n1,2.0\n4,1.5\n16,1.3\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["loralaw", *words])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert part in capsys.readouterr().err
+    code, _, err = inside(words, monkeypatch, capsys)
+    assert code == 2
+    assert part in err
 
 
 def test_status_of_a_copy_goes_on_with_the_copy(done: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Advice in worlds whose truth is known: what to train, what to run next, and whether folk rules hold."""
 
 import itertools
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ def seconds(base: str, rank: float, size: float) -> float:
     return 1e-9 * BASES[base] * size * rank**0.1
 
 
+@cache
 def world(noise: float = 0.01, *, methods: tuple[str, ...] = ("lora",), rng: int = 0) -> pl.DataFrame:
     random = np.random.default_rng(rng)
     return pl.DataFrame(

@@ -174,12 +174,8 @@ def _seed_grams(chosen: Ints, seed_design: Floats, shrinkage: Floats) -> Floats:
     """What the seed effect takes off the Gram matrices of every noise model."""
     if not shrinkage.any():
         return np.zeros(1)
-    return np.stack(
-        [
-            np.einsum("cps,s,cqs->cpq", design[chosen], of_seed, design[chosen], optimize=True)
-            for design, of_seed in zip(seed_design, shrinkage, strict=True)
-        ]
-    )
+    columns = [design[chosen] for design in seed_design]  # (n_candidates, p, n_seeds) each
+    return np.stack([(c * of_seed) @ np.swapaxes(c, 1, 2) for c, of_seed in zip(columns, shrinkage, strict=True)])
 
 
 def draw(conditionals: Conditionals, n_values: int, n_draws: int, rng: np.random.Generator) -> Draws:
