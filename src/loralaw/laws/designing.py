@@ -12,6 +12,7 @@ from loralaw.laws.configurations import Candidates, candidates, label_of
 from loralaw.laws.costs import costs_of
 from loralaw.laws.joint_fit import JointFit
 from loralaw.laws.law import Law
+from loralaw.laws.ranks import ranks
 from loralaw.laws.recommend_sentences import what_it_rests_on
 
 Floats = NDArray[np.float64]
@@ -137,7 +138,7 @@ def next_cells(
     Returns:
         Numbers of the candidates, and the expected width of the interval over that of now.
     """
-    score = ndtri((pl.Series(asked).rank().to_numpy() - 0.5) / len(asked))
+    score = ndtri((ranks(asked) - 0.5) / len(asked))
     covariance = np.cov(np.column_stack([score, curves]).T)
     noise = float(np.median(law.draws.sigma)) ** 2
     plans = [_plan(covariance, noise, costs, k, budget, power, once=once) for power in _POWERS_OF_COST]

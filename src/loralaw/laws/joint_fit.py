@@ -11,7 +11,7 @@ from loralaw.errors import TableError, did_you_mean
 from loralaw.laws.estimate import Estimate
 from loralaw.laws.form_choice import FormChoice
 from loralaw.laws.law import Law, Seeds
-from loralaw.laws.law_fit import WITH_LAW, Status
+from loralaw.laws.law_fit import Found, Status, positive
 
 Floats = NDArray[np.float64]
 Points = Mapping[str, ArrayLike] | pl.DataFrame
@@ -19,7 +19,7 @@ Points = Mapping[str, ArrayLike] | pl.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
-class JointFit:
+class JointFit(Found):
     """The law of one metric along several axes, such as y = E + A·N^(-a) + B·D^(-b) + C·r^(-c), or why there is none.
 
     Args:
@@ -67,27 +67,8 @@ class JointFit:
     n_repeats: int
 
     @property
-    def has_law(self) -> bool:
-        """Whether there are parameters and predictions at any size."""
-        return self.status in WITH_LAW
-
-    @property
-    def can_predict(self) -> bool:
-        """Whether `predict` and `predict_interval` answer: there is a law, or the metric is constant."""
-        return self.has_law or self.status is Status.CONSTANT
-
-    @property
-    def params(self) -> dict[str, float]:
-        """Posterior medians: floor, amplitude and exponent, with the axis in the name where there are several."""
-        return self.law.params if self.law is not None else {}
-
-    def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
-        """Ends of the interval of a parameter.
-
-        Raises:
-            TableError: There is no law, or no such parameter.
-        """
-        return self._the_law(f"{name} has no interval").interval(name, level)
+    def _where(self) -> str:
+        return ", ".join(self.axes)
 
     def predict(self, x: Points, seeds: Seeds = "these") -> Floats:
         """(n,) median of the metric at the points `x`; see `predict_interval`."""
@@ -145,14 +126,4 @@ class JointFit:
         for axis in self.axes:
             if axis not in names:
                 raise TableError(f'the points have no "{axis}".{did_you_mean(axis, names)} Give {", ".join(self.axes)}')
-        sizes = np.column_stack(np.broadcast_arrays(*(np.asarray(x[axis], dtype=np.float64) for axis in self.axes)))
-        wrong = sizes[~(np.isfinite(sizes) & (sizes > 0))]
-        if wrong.size:
-            raise TableError(f"sizes must be finite and above 0, not {wrong[0]:g}")
-        return sizes
-
-    def _the_law(self, consequence: str) -> Law:
-        if self.law is None:
-            found = f"{self.metric} along {', '.join(self.axes)} has no law (status {self.status})"
-            raise TableError(f"{found}, so {consequence}. {self.message}")
-        return self.law
+        return np.column_stack(np.broadcast_arrays(*(positive(x[axis]) for axis in self.axes)))

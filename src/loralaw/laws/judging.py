@@ -13,6 +13,7 @@ from loralaw.laws.fitting import finished_rows, known_axes, known_metrics
 from loralaw.laws.judge_sentences import comparison_sentence
 from loralaw.laws.metric_curve import FEWEST_LEVELS, MetricCurve, statistics
 from loralaw.laws.metrics import axis_named, metric_named
+from loralaw.laws.ranks import ranks
 
 Floats = NDArray[np.float64]
 
@@ -283,10 +284,6 @@ def _spearman(x: Floats, y: Floats) -> Score:
     """With the interval of Fisher's z, its error that of Bonett and Wright for ranks."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return Score(float("nan"), float("nan"), float("nan"))
-    value = float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+    value = float(np.corrcoef(ranks(x), ranks(y))[0, 1])
     z, error = np.arctanh(np.clip(value, -1 + 1e-9, 1 - 1e-9)), np.sqrt((1 + value**2 / 2) / max(len(x) - 3, 1))
     return Score(value, float(np.tanh(z - 1.96 * error)), float(np.tanh(z + 1.96 * error)))
-
-
-def _ranks(x: Floats) -> Floats:
-    return pl.Series(x).rank().to_numpy()

@@ -33,8 +33,55 @@ class Status(StrEnum):
 WITH_LAW = (Status.LAW, Status.WEAK_EXPONENT, Status.SEEDS_EQUAL, Status.APPROXIMATE)
 
 
+class Found:
+    """What every fit is asked, along one axis or several: is there a law, and what are its parameters?"""
+
+    metric: str
+    status: Status
+    message: str
+    law: Law | None
+
+    @property
+    def has_law(self) -> bool:
+        """Whether there are parameters and predictions at any size."""
+        return self.status in WITH_LAW
+
+    @property
+    def can_predict(self) -> bool:
+        """Whether `predict` and `predict_interval` answer: there is a law, or the metric is constant."""
+        return self.has_law or self.status is Status.CONSTANT
+
+    @property
+    def params(self) -> dict[str, float]:
+        """Posterior medians by the names that the law's form gives its parameters; empty where there is no law."""
+        return self.law.params if self.law is not None else {}
+
+    def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
+        """Ends of the interval of a parameter.
+
+        Args:
+            name: One of `params`. An end of an exponent that the data leave open is 0 or infinite.
+            level: Probability inside the interval.
+
+        Raises:
+            TableError: There is no law, or no such parameter.
+        """
+        return self._the_law(f"{name} has no interval").interval(name, level)
+
+    @property
+    def _where(self) -> str:
+        """The axes, in an error."""
+        raise NotImplementedError
+
+    def _the_law(self, consequence: str) -> Law:
+        if self.law is None:
+            found = f"{self.metric} along {self._where} has no law (status {self.status})"
+            raise TableError(f"{found}, so {consequence}. {self.message}")
+        return self.law
+
+
 @dataclass(frozen=True, eq=False)
-class LawFit:
+class LawFit(Found):
     """The law y = floor + amplitude·x^(-exponent) of one metric along one axis, or why there is none.
 
     Every interval is for the contexts that were run, and for their seeds unless `seeds="new"` asks for others.
@@ -84,31 +131,8 @@ class LawFit:
     n_repeats: int
 
     @property
-    def has_law(self) -> bool:
-        """Whether there are parameters, a gain of doubling, and predictions at any size."""
-        return self.status in WITH_LAW
-
-    @property
-    def can_predict(self) -> bool:
-        """Whether `predict` and `predict_interval` answer: there is a law, or the metric is constant."""
-        return self.has_law or self.status is Status.CONSTANT
-
-    @property
-    def params(self) -> dict[str, float]:
-        """Posterior medians of floor, amplitude, exponent (and flat_beyond); empty where there is no law."""
-        return self.law.params if self.law is not None else {}
-
-    def interval(self, name: str, level: float = 0.95) -> tuple[float, float]:
-        """Ends of the interval of a parameter.
-
-        Args:
-            name: One of `params`. An end of the exponent that the data leave open is 0 or infinite.
-            level: Probability inside the interval.
-
-        Raises:
-            TableError: There is no law, or no such parameter.
-        """
-        return self._the_law(f"{name} has no interval").interval(name, level)
+    def _where(self) -> str:
+        return self.axis
 
     def predict(self, x: ArrayLike, seeds: Seeds = "these") -> Floats:
         """Median of the mean metric at sizes `x`, in the shape of `x`; see `predict_interval`."""
@@ -141,27 +165,22 @@ class LawFit:
         Raises:
             TableError: There is no law, or x is not positive.
         """
-        curve = self._the_law("no gain of doubling is known").curves(_positive([x, 2 * x])[:, None])
+        curve = self._the_law("no gain of doubling is known").curves(positive([x, 2 * x])[:, None])
         gain = (curve[:, 1] - curve[:, 0]) * (1 if self.increasing else -1)
         low, middle, high = np.quantile(gain, [(1 - level) / 2, 0.5, (1 + level) / 2])
         return float(middle), float(low), float(high)
 
     def _quantiles(self, x: ArrayLike, probabilities: list[float], seeds: Seeds) -> Floats:
-        sizes = _positive(x)
+        sizes = positive(x)
         if self.constant is not None:
             inside = (sizes >= self.levels[0]) & (sizes <= self.levels[-1])
             return np.array([np.where(inside, self.constant.quantile(p), np.nan) for p in probabilities])
         quantiles = self._the_law("nothing can be predicted").quantiles(sizes.reshape(-1, 1), probabilities, seeds)
         return quantiles.reshape(len(probabilities), *sizes.shape)
 
-    def _the_law(self, consequence: str) -> Law:
-        if self.law is None:
-            found = f"{self.metric} along {self.axis} has no law (status {self.status})"
-            raise TableError(f"{found}, so {consequence}. {self.message}")
-        return self.law
 
-
-def _positive(x: ArrayLike) -> Floats:
+def positive(x: ArrayLike) -> Floats:
+    """Sizes as an array, refused where one is not finite and above 0."""
     sizes = np.asarray(x, dtype=np.float64)
     wrong = sizes[~(np.isfinite(sizes) & (sizes > 0))]
     if wrong.size:

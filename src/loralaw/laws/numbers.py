@@ -26,6 +26,11 @@ def three_digits(value: float) -> str:
     return _fixed(value, _decimals(abs(value), 3))
 
 
+def rows_were(count: int) -> str:
+    """`1 row was`, `12 rows were`."""
+    return "1 row was" if count == 1 else f"{count:,} rows were"
+
+
 def _decimals(value: float, digits: int) -> int:
     return max(0, digits - 1 - math.floor(math.log10(value))) if value > 0 else 0
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from loralaw.laws.configurations import Candidates
 from loralaw.laws.metrics import axis_named, metric_named
-from loralaw.laws.numbers import three_digits, with_interval
+from loralaw.laws.numbers import rows_were, three_digits, with_interval
 
 if TYPE_CHECKING:
     from loralaw.laws.recommending import Gain, Option, Recommendation
@@ -53,8 +53,7 @@ def what_it_rests_on(found: Candidates, metric: str, larger_is_better: bool | No
     if larger_is_better is None and metric_named(metric).increasing is None:
         said.append(f"Smaller {metric_named(metric).label} is taken to be better.")
     if found.n_left_out:
-        rows = "1 row was" if found.n_left_out == 1 else f"{found.n_left_out:,} rows were"
-        said.append(f"{rows} left out: not finished, or without a number.")
+        said.append(f"{rows_were(found.n_left_out)} left out: not finished, or without a number.")
     if not found.is_noise_known:
         said.append(
             "No settings were run twice, so that the noise is not known: the spread of all cells stands for it."

@@ -9,7 +9,7 @@ import numpy as np
 from loralaw.laws.form_choice import UNDECIDED, FormChoice
 from loralaw.laws.law_fit import LawFit, Status
 from loralaw.laws.metrics import axis_named, metric_named
-from loralaw.laws.numbers import three_digits, with_interval
+from loralaw.laws.numbers import rows_were, three_digits, with_interval
 
 _FORMS = {
     "power": "a power law without {limit}",
@@ -125,9 +125,9 @@ def left_out(fit: Selection, axes: str) -> list[str]:
             "those run at the same levels and seeds; the others cannot be compared along this axis."
         )
     if n_without_number := fit.n_excluded - fit.n_without_size:
-        sentences.append(f"{_rows_were(n_without_number)} left out: not finished, or without a number.")
+        sentences.append(f"{rows_were(n_without_number)} left out: not finished, or without a number.")
     if fit.n_without_size:
-        sentences.append(f"{_rows_were(fit.n_without_size)} left out: no {axes}.")
+        sentences.append(f"{rows_were(fit.n_without_size)} left out: no {axes}.")
     if fit.n_repeats:
         cells = "1 cell has" if fit.n_repeats == 1 else f"{fit.n_repeats:,} cells have"
         sentences.append(
@@ -159,10 +159,6 @@ def form_sentence(choice: FormChoice, limit: str) -> str:
     if choice.name != choice.draws.form.name:
         kept = f"; reported is {said(choice.draws.form.name)}, whose intervals hold in either case"
     return f"Form: {said(choice.name)}, weight {choice.weights[choice.name]:.2f} (others: {others}){kept}."
-
-
-def _rows_were(count: int) -> str:
-    return "1 row was" if count == 1 else f"{count:,} rows were"
 
 
 def _law(fit: LawFit) -> str:

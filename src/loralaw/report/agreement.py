@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
+
+from loralaw.laws.ranks import ranks
 
 Values = NDArray[np.floating[Any]]
 
@@ -61,14 +62,14 @@ def concordance(values: Values) -> Concordance | None:
     permutation p is Phipson and Smyth, Permutation P-values Should Never Be Zero (2010).
     """
     n_judges, n_items = values.shape
-    ranks = np.stack([_ranks(of_judge) for of_judge in values])
-    tied = sum(float(n) ** 3 - n for row in ranks for n in np.unique(row, return_counts=True)[1])
+    ranked = np.stack([ranks(of_judge) for of_judge in values])
+    tied = sum(float(n) ** 3 - n for row in ranked for n in np.unique(row, return_counts=True)[1])
     largest = n_judges**2 * (n_items**3 - n_items) - n_judges * tied
     if n_judges < 2 or n_items < 2 or largest <= 0:
         return None
-    seen = float(_spread(ranks.sum(0)))
-    p = (1 + int((_shuffled_spreads(ranks) >= seen).sum())) / (1 + N_PERMUTATIONS)
-    return Concordance(12 * seen / largest, p, n_judges, n_items, [float(r) for r in ranks.mean(0)])
+    seen = float(_spread(ranked.sum(0)))
+    p = (1 + int((_shuffled_spreads(ranked) >= seen).sum())) / (1 + N_PERMUTATIONS)
+    return Concordance(12 * seen / largest, p, n_judges, n_items, [float(r) for r in ranked.mean(0)])
 
 
 def smallest_p(n_judges: int, n_items: int) -> float:
@@ -93,7 +94,7 @@ def rank_correlation(groups: Sequence[Sequence[Values]]) -> RankCorrelation | No
     the ranks, equal values sharing their mean rank.
     """
     found = [
-        float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+        float(np.corrcoef(ranks(a), ranks(b))[0, 1])
         for group in groups
         for a, b in itertools.combinations(group, 2)
         if np.ptp(a) > 0 and np.ptp(b) > 0
@@ -114,8 +115,3 @@ def _spread(totals: Values) -> Values:
     """S, along the last axis; the mean of the totals is m (k + 1) / 2, a multiple of a half."""
     centre = totals.sum(-1, keepdims=True) / totals.shape[-1]
     return np.asarray(((totals - centre) ** 2).sum(-1))
-
-
-def _ranks(values: Values) -> Values:
-    """Ranks from 1, equal values sharing the mean of theirs; scipy.stats has it too, and takes long to import."""
-    return pl.Series(values).rank().to_numpy()
