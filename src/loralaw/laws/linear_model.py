@@ -7,7 +7,7 @@ left is a weight for each pair of a *candidate* (one choice of exponents) and a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,8 @@ Ints = NDArray[np.int64]
 
 # Residuals below this share of the total are rounding: data without noise would otherwise divide by zero.
 _SMALLEST_RESIDUAL = 1e-13
-# Added to the diagonal of a Gram matrix, of its trace: columns that are alike to the last digit would make it singular.
-_RIDGE = 1e-13
+# Of the trace of a Gram matrix: columns that are alike to the last digit would make a pivot zero.
+_SMALLEST_PIVOT = 1e-13
 _ROWS_AT_ONCE = 4096
 
 
@@ -54,7 +54,8 @@ class Observations:
         return int(self.count.sum())
 
 
-class Designs(NamedTuple):
+@dataclass(frozen=True)
+class Designs:
     """The design matrices of all candidates, which share most of their columns.
 
     Args:
@@ -65,6 +66,43 @@ class Designs(NamedTuple):
     columns: Floats
     chosen: Ints
 
+    @property
+    def n_coefficients(self) -> int:
+        return int(self.chosen.shape[1])
+
+    @cached_property
+    def _products(self) -> dict[tuple[int, int], tuple[Ints, Ints, Ints]]:
+        """For coefficients i ≥ j: the distinct pairs of columns (first and second), and which pair each candidate has.
+
+        Their product is taken once, however many candidates have both.
+        """
+        n_columns, products = len(self.columns), {}
+        for i in range(self.n_coefficients):
+            for j in range(i + 1):
+                code, place = np.unique(self.chosen[:, i] * n_columns + self.chosen[:, j], return_inverse=True)
+                products[i, j] = (*np.divmod(code, n_columns), place)
+        return products
+
+    def grams(self, columns: Floats, weights: Floats) -> Floats:
+        """X' diag(w) X of every candidate under every row of weights; only the lower triangles are filled.
+
+        Args:
+            columns: (n_columns, m) these columns, or sums of them over groups of observations.
+            weights: (n_weights, m).
+
+        Returns:
+            (p, p, n_weights, n_candidates).
+        """
+        p = self.n_coefficients
+        gram = np.zeros((p, p, len(weights), len(self.chosen)))
+        for (i, j), (first, second, place) in self._products.items():
+            sums = np.zeros((len(weights), len(first)))
+            for start in range(0, columns.shape[1], _ROWS_AT_ONCE):
+                some = slice(start, start + _ROWS_AT_ONCE)
+                sums += weights[:, some] @ (columns[first, some] * columns[second, some]).T
+            gram[i, j] = sums[:, place]
+        return gram
+
 
 @dataclass(frozen=True)
 class Conditionals:
@@ -73,8 +111,8 @@ class Conditionals:
     Args:
         chosen: (n_candidates, p) columns of each candidate.
         log_weight: (n_models, n_candidates) log posterior weight, up to a constant.
-        gram: (n_models, n_candidates, p, p) precision of the coefficients, in units of 1/σ².
-        coefficients: (n_models, n_candidates, p) their mean.
+        root: (p, p, n_models, n_candidates) L of G = LL', the precision of the coefficients in units of 1/σ².
+        whitened: (p, n_models, n_candidates) L'β, β the mean of the coefficients.
         residual: (n_models, n_candidates) weighted residual sum of squares.
         shrinkage: (n_models, n_seeds) how much of a seed's mean residual is its own effect, over its weight.
         seed_total: (n_models, n_seeds) weighted sum of the values of each seed.
@@ -83,8 +121,8 @@ class Conditionals:
 
     chosen: Ints
     log_weight: Floats
-    gram: Floats
-    coefficients: Floats
+    root: Floats
+    whitened: Floats
     residual: Floats
     shrinkage: Floats
     seed_total: Floats
@@ -115,7 +153,6 @@ def condition(designs: Designs, observations: Observations, noise_models: Sequen
 
     **Source**: standard conjugate linear model; its use here is ours.
     """
-    n_coefficients = designs.chosen.shape[1]
     slopes = np.array([model.slopes for model in noise_models])
     ratio = np.array([model.seed_ratio for model in noise_models])
     kinds, kind = np.unique(slopes, axis=0, return_inverse=True)
@@ -125,57 +162,34 @@ def condition(designs: Designs, observations: Observations, noise_models: Sequen
     indicator = np.eye(observations.seed.max() + 1)[observations.seed]
     seed_weight = (weights @ indicator)[kind]
     seed_total = ((weights * observations.mean) @ indicator)[kind]
-    seed_design = np.stack([(designs.columns * weight) @ indicator for weight in weights])[kind]
+    seed_designs = [(designs.columns * weight) @ indicator for weight in weights]
     shrinkage = ratio[:, None] / (1 + ratio[:, None] * seed_weight)
 
-    gram = _grams(designs, weights)[kind] - _seed_grams(designs.chosen, seed_design, shrinkage)
-    gram = gram + _RIDGE * np.trace(gram, axis1=-2, axis2=-1)[..., None, None] * np.eye(n_coefficients)
+    gram = designs.grams(designs.columns, weights)[:, :, kind]
+    for number, seed_design in enumerate(seed_designs):
+        shared = np.flatnonzero((kind == number) & (ratio > 0))
+        gram[:, :, shared] -= designs.grams(seed_design, shrinkage[shared])
+    root = _cholesky(gram)
+    seed_design = np.stack(seed_designs)[kind]
     moment = ((weights * observations.mean) @ designs.columns.T)[kind]
-    moment = (moment - np.einsum("mks,ms->mk", seed_design, shrinkage * seed_total))[:, designs.chosen]
+    moment = moment - np.einsum("mks,ms->mk", seed_design, shrinkage * seed_total)
+    whitened = _solve_lower(root, np.stack([moment[:, columns] for columns in designs.chosen.T]))
+
     relative = weights / observations.count
     total = (weights @ observations.mean**2 + relative @ observations.scatter)[kind]
     total = total - (shrinkage * seed_total**2).sum(axis=1)
-
-    coefficients = np.asarray(np.linalg.solve(gram, moment[..., None])[..., 0], dtype=np.float64)
     smallest = _SMALLEST_RESIDUAL * np.maximum(total, 1e-300)[:, None]
-    residual = np.maximum(total[:, None] - (moment * coefficients).sum(axis=-1), smallest)
+    residual = np.maximum(total[:, None] - (whitened**2).sum(axis=0), smallest)
     log_precision = (np.log(relative) @ observations.count)[kind] - np.log1p(ratio[:, None] * seed_weight).sum(axis=1)
-    flat = _grams(designs, observations.count[None])[0]
-    flat = flat + _RIDGE * np.trace(flat, axis1=-2, axis2=-1)[..., None, None] * np.eye(n_coefficients)
+    flat = _cholesky(designs.grams(designs.columns, observations.count[None]))
     log_weight = (
         np.log([model.prior for model in noise_models])[:, None]
         + log_precision[:, None] / 2
-        - np.linalg.slogdet(gram)[1] / 2
-        + np.linalg.slogdet(flat)[1] / 2
-        - 0.5 * (observations.n_values - n_coefficients) * np.log(residual)
+        - _half_log_determinant(root)
+        + _half_log_determinant(flat)
+        - 0.5 * (observations.n_values - designs.n_coefficients) * np.log(residual)
     )
-    return Conditionals(designs.chosen, log_weight, gram, coefficients, residual, shrinkage, seed_total, seed_design)
-
-
-def _grams(designs: Designs, weights: Floats) -> Floats:
-    """(n_kinds, n_candidates, p, p) X' diag(w) X of every candidate under every row of weights.
-
-    The product of two columns is taken once, however many candidates have both.
-    """
-    columns, chosen = designs
-    n_candidates, p = chosen.shape
-    gram = np.empty((len(weights), n_candidates, p, p))
-    for i, j in combinations_with_replacement(range(p), 2):
-        pairs, inverse = np.unique(chosen[:, [i, j]], axis=0, return_inverse=True)
-        products = np.zeros((len(weights), len(pairs)))
-        for start in range(0, columns.shape[1], _ROWS_AT_ONCE):
-            some = slice(start, start + _ROWS_AT_ONCE)
-            products += weights[:, some] @ (columns[pairs[:, 0], some] * columns[pairs[:, 1], some]).T
-        gram[:, :, i, j] = gram[:, :, j, i] = products[:, inverse.ravel()]
-    return gram
-
-
-def _seed_grams(chosen: Ints, seed_design: Floats, shrinkage: Floats) -> Floats:
-    """What the seed effect takes off the Gram matrices of every noise model."""
-    if not shrinkage.any():
-        return np.zeros(1)
-    columns = [design[chosen] for design in seed_design]  # (n_candidates, p, n_seeds) each
-    return np.stack([(c * of_seed) @ np.swapaxes(c, 1, 2) for c, of_seed in zip(columns, shrinkage, strict=True)])
+    return Conditionals(designs.chosen, log_weight, root, whitened, residual, shrinkage, seed_total, seed_design)
 
 
 def draw(conditionals: Conditionals, n_values: int, n_draws: int, rng: np.random.Generator) -> Draws:
@@ -194,12 +208,47 @@ def draw(conditionals: Conditionals, n_values: int, n_draws: int, rng: np.random
     model, candidate = np.divmod(np.minimum(picked, cumulative.size - 1), n_candidates)
 
     sigma = np.sqrt(c.residual[model, candidate] / rng.chisquare(n_values - n_coefficients, n_draws))
-    root = np.swapaxes(np.linalg.cholesky(c.gram[model, candidate]), 1, 2)
-    noise = np.linalg.solve(root, rng.standard_normal((n_draws, n_coefficients, 1)))[..., 0]
-    coefficients = c.coefficients[model, candidate] + sigma[:, None] * noise
+    noise = sigma * rng.standard_normal((n_coefficients, n_draws))
+    root, whitened = c.root[:, :, model, candidate], c.whitened[:, model, candidate]
+    coefficients = _solve_upper(root, whitened + noise).T
 
     shrinkage = c.shrinkage[model]
     design = c.seed_design[model[:, None], c.chosen[candidate]]
     left_over = c.seed_total[model] - np.einsum("nps,np->ns", design, coefficients)
     spread = sigma[:, None] * np.sqrt(shrinkage) * rng.standard_normal(shrinkage.shape)
     return Draws(candidate, coefficients, sigma, (shrinkage * left_over + spread).mean(axis=1))
+
+
+# Of many small matrices at once, the axes of the matrix first: one call a matrix would take ten times as long.
+
+
+def _cholesky(gram: Floats) -> Floats:
+    """(p, p, ...) the lower L of LL' = gram, of which only the lower triangle is looked at."""
+    p, root = len(gram), np.zeros_like(gram)
+    smallest = _SMALLEST_PIVOT * np.einsum("ii...->...", gram)
+    for j in range(p):
+        for i in range(j, p):
+            rest = gram[i, j] - (root[i, :j] * root[j, :j]).sum(axis=0)
+            root[i, j] = np.sqrt(np.maximum(rest, smallest)) if i == j else rest / root[j, j]
+    return root
+
+
+def _solve_lower(root: Floats, right: Floats) -> Floats:
+    """(p, ...) x of Lx = right."""
+    x = np.empty_like(right)
+    for i in range(len(right)):
+        x[i] = (right[i] - (root[i, :i] * x[:i]).sum(axis=0)) / root[i, i]
+    return x
+
+
+def _solve_upper(root: Floats, right: Floats) -> Floats:
+    """(p, ...) x of L'x = right."""
+    x = np.empty_like(right)
+    for i in reversed(range(len(right))):
+        x[i] = (right[i] - (root[i + 1 :, i] * x[i + 1 :]).sum(axis=0)) / root[i, i]
+    return x
+
+
+def _half_log_determinant(root: Floats) -> Floats:
+    """(...) half the log determinant of LL'."""
+    return np.asarray(np.log(np.einsum("ii...->i...", root)).sum(axis=0))
