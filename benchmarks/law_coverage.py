@@ -94,19 +94,21 @@ class Condition:
 
 
 def intervals(condition: Condition, study: pl.DataFrame) -> tuple[str, dict[str, tuple[float, float]]]:
-    """Status of the fit, and its interval of each parameter and prediction."""
+    """Status of the fit, and every interval that it gives: of parameters where the law has all axes, of predictions."""
     axes = [f"x{axis}" for axis in range(condition.n_axes)]
     found: LawFit | JointFit
     found = fit(study, metric="loss", axis=axes[0]) if len(axes) == 1 else fit(study, metric="loss", axes=axes)
-    if found.law is None or len(found.law.form.axes) < len(axes):
-        return str(found.status) if found.law is None else "axis left out", {}
-    known = found.law.form.parameters
+    if not found.can_predict:
+        return str(found.status), {}
+    has_all_axes = found.law is not None and len(found.law.form.axes) == len(axes)
+    known = found.law.form.parameters if found.law is not None and has_all_axes else ()
     ends = {name: found.interval(name) for name in condition.truth if name in known}
     for (place, point), seeds in itertools.product(condition.places.items(), ("these", "new")):
         x = point[:, 0] if len(axes) == 1 else dict(zip(axes, point.T, strict=True))
         low, high = found.predict_interval(x, seeds=seeds)  # type: ignore[arg-type]
-        ends[f"{place}, {seeds} seeds"] = float(low[0]), float(high[0])
-    return str(found.status), ends
+        if np.isfinite(low[0]):  # beyond the range of an axis on which nothing depends visibly nothing is claimed
+            ends[f"{place}, {seeds} seeds"] = float(low[0]), float(high[0])
+    return str(found.status) if found.law is None or has_all_axes else "axis left out", ends
 
 
 def measure(condition: Condition, n_studies: int) -> dict[str, object]:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.optimize import curve_fit
+from simulated import study_table
 
 from loralaw.errors import TableError
 from loralaw.laws import JointFit, Status, fit
@@ -212,3 +213,27 @@ def test_evidence_does_not_hang_on_units() -> None:
         assert floor is not None
         differences.append(floor.log_evidence - power.log_evidence)
     assert differences[0] == pytest.approx(differences[1], abs=1e-6)
+
+
+def test_where_the_form_is_open_predictions_weigh_them() -> None:
+    """As often from each form as its weight says; what all forms agree on is no less certain than either."""
+    found = next(law for rng in range(20) if (law := fitted(joint_table(noise=0.2, rng=rng))).law and law.law.others)
+    assert found.law is not None
+    assert found.forms is not None
+    ((other, weight),) = found.law.others
+    point = np.array([[1024.0, 256.0]])
+
+    mixed, own, its = found.law.curves(point)[:, 0], found.law.draws.at(point)[:, 0], other.at(point)[:, 0]
+
+    assert found.forms.name == "undecided"
+    assert np.isin(mixed, np.maximum(its, 0)).mean() == pytest.approx(weight, abs=2e-3)
+    assert np.isin(mixed, np.maximum(own, 0)).mean() == pytest.approx(1 - weight, abs=2e-3)
+    assert "Predictions weigh these forms" in found.message
+
+
+@pytest.mark.parametrize("star", [True, False])
+def test_a_star_says_that_it_is_no_grid(star: bool) -> None:
+    axes = ["rank", "n_train_examples", "n_params_total"]
+    found = fit(study_table(star=star), metric="cross_entropy", axes=axes)
+
+    assert ("combinations of the levels were run" in found.message) == star

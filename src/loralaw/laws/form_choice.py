@@ -24,11 +24,13 @@ class FormChoice:
         name: The form whose weight is above 0.9, or "undecided".
         weights: Of every form that these points can carry; they sum to one.
         draws: Of the form that is reported.
+        others: Of the other forms that these points can carry.
     """
 
     name: FormName | Literal["undecided"]
     weights: dict[FormName, float]
     draws: LawDraws
+    others: tuple[LawDraws, ...]
 
 
 def choose_form(
@@ -62,10 +64,10 @@ def choose_form(
     weights = np.exp(evidence - evidence.max())
     by_name = dict(zip(fitted, (weights / weights.sum()).tolist(), strict=True))
     best = max(by_name, key=lambda name: by_name[name])
-    if by_name[best] <= _CLEAR_WEIGHT:
-        return FormChoice(UNDECIDED, by_name, fitted[fallback.name])
+    is_clear = by_name[best] > _CLEAR_WEIGHT
     needed = {"power": np.inf, "saturating": _WEIGHT_OF_A_SATURATION}.get(best, _CLEAR_WEIGHT)
-    return FormChoice(best, by_name, fitted[best if by_name[best] > needed else fallback.name])
+    reported = fitted.pop(best if by_name[best] > needed else fallback.name)
+    return FormChoice(best if is_clear else UNDECIDED, by_name, reported, tuple(fitted.values()))
 
 
 def can_carry(form: Form, sizes: Floats) -> bool:

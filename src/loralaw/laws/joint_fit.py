@@ -38,6 +38,7 @@ class JointFit(Found):
             describes them. Predictions contain it.
         constant: Mean of the metric, where the status is `constant`.
         n_points: Distinct sizes.
+        n_combinations: Of the levels of all axes; a grid has as many points.
         n_cells: Rows of the table that were used.
         n_excluded: Rows that were not finished, or had no number or no size.
         n_without_size: Those of them that only have no size, as full fine-tuning has no rank.
@@ -59,12 +60,18 @@ class JointFit(Found):
     misfit: float
     constant: Estimate | None
     n_points: int
+    n_combinations: int
     n_cells: int
     n_excluded: int
     n_without_size: int
     n_contexts: int
     n_contexts_left_out: int
     n_repeats: int
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether less than half of the combinations were run, as in a star around a centre."""
+        return 2 * self.n_points < self.n_combinations
 
     @property
     def _where(self) -> str:

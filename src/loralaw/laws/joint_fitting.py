@@ -8,7 +8,7 @@ import polars as pl
 
 from loralaw.laws.cells import Cells, read_cells
 from loralaw.laws.estimate import mean_estimate
-from loralaw.laws.form_choice import FormChoice, can_carry, choose_form
+from loralaw.laws.form_choice import UNDECIDED, FormChoice, can_carry, choose_form
 from loralaw.laws.forms import JOINT, Form
 from loralaw.laws.joint_fit import JointFit
 from loralaw.laws.joint_sentences import message_of
@@ -27,6 +27,7 @@ def fit_joint(table: pl.DataFrame, metric: str, axes: Sequence[str]) -> JointFit
     known = metric_named(metric)
     cells = read_cells(table, metric, axes)
     sizes = cells.points()[0]
+    levels = [len(np.unique(size)) for size in sizes.T]
     found = JointFit(
         metric=metric,
         axes=tuple(axes),
@@ -41,6 +42,7 @@ def fit_joint(table: pl.DataFrame, metric: str, axes: Sequence[str]) -> JointFit
         misfit=0.0,
         constant=None,
         n_points=len(np.unique(sizes, axis=0)),
+        n_combinations=int(np.prod(levels)),
         n_cells=len(cells.value),
         n_excluded=cells.n_excluded,
         n_without_size=cells.n_without_size,
@@ -48,9 +50,8 @@ def fit_joint(table: pl.DataFrame, metric: str, axes: Sequence[str]) -> JointFit
         n_contexts_left_out=cells.n_contexts_left_out,
         n_repeats=cells.n_repeats,
     )
-    fewest = min(len(np.unique(size)) for size in sizes.T)
-    if fewest < 3:
-        found = replace(found, status=Status.ONE_LEVEL if fewest == 1 else Status.TWO_LEVELS)
+    if min(levels) < 3:
+        found = replace(found, status=Status.ONE_LEVEL if min(levels) == 1 else Status.TWO_LEVELS)
     elif not can_carry(Form("separable", tuple(axes)), sizes):
         found = replace(found, status=Status.TOO_FEW_CELLS)
     else:
@@ -98,7 +99,8 @@ def _with_law(found: JointFit, cells: Cells, along: tuple[str, ...], increasing:
         if choice is None:  # not even one point is to spare
             return replace(found, status=Status.BENDS, p_misfit=p_misfit)
         status, misfit = Status.APPROXIMATE, float(np.median(choice.draws.sigma))
-    law = Law(choice.draws, increasing, metric_named(found.metric).bound)
+    others = [(other, choice.weights[other.form.name]) for other in choice.others if choice.name == UNDECIDED]
+    law = Law(choice.draws, increasing, metric_named(found.metric).bound, tuple(others))
     if status is Status.LAW and law.weak_exponents():
         status = Status.WEAK_EXPONENT
     forms = choice if len(along) > 1 else None

@@ -26,10 +26,17 @@ def _law(fit: JointFit) -> str:
     flat = [axis for axis in fit.axes if axis not in form.axes]
     without = f" No visible dependence on {_listed_with_p(fit, flat)}." if flat else ""
     forms = f" {form_sentence(fit.forms, limit['floor'])}" if fit.forms is not None else ""
+    forms += " Predictions weigh these forms." if fit.law.others else ""
+    sparse = (
+        f" Only {fit.n_points} of {fit.n_combinations:,} combinations of the levels were run: with large noise the "
+        "exponents are then known less well than their intervals say; a grid of fewer levels would tell more."
+        if fit.is_sparse
+        else ""
+    )
     return (
         f"{_label(fit)} {'rises' if fit.increasing else 'falls'} with {along}: {parameters}.{without}{forms} This "
         f"holds for the seeds and settings that were run; the {limit['floor']} is that of this law over these "
-        "sizes, not the best possible value."
+        f"sizes, not the best possible value.{sparse}"
     )
 
 

@@ -27,11 +27,14 @@ class Law:
         draws: Of the posterior.
         increasing: Whether the metric rises with size.
         bound: What floor and curve cannot pass, None for no bound.
+        others: Forms that the points do not rule out, each with its weight: curves are drawn from them too, parameters
+            are not.
     """
 
     draws: LawDraws
     increasing: bool
     bound: float | None
+    others: tuple[tuple[LawDraws, float], ...] = ()
 
     @property
     def form(self) -> Form:
@@ -61,7 +64,13 @@ class Law:
 
     def curves(self, sizes: Floats, seeds: Seeds = "these") -> Floats:
         """(n_draws, m) the law at sizes (m, n_axes)."""
-        return self._clipped(self.draws.at(sizes, new_seeds=seeds == "new"))
+        curves = self.draws.at(sizes, new_seeds=seeds == "new")
+        end = len(curves)
+        for other, weight in self.others:  # draws come in no order, so that any share of them will do
+            start = end - round(weight * len(curves))
+            curves[start:end] = other.at(sizes, new_seeds=seeds == "new")[start:end]
+            end = start
+        return self._clipped(curves)
 
     def quantiles(self, sizes: Floats, probabilities: list[float], seeds: Seeds = "these") -> Floats:
         """(n_probabilities, m) of the mean metric at sizes (m, n_axes)."""
