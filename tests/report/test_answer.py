@@ -5,7 +5,7 @@ import pytest
 from synthetic_study import write_synthetic
 
 from loralaw.laws import fit_all
-from loralaw.report.answer import advise, averages, configurations, limits, nothing_to_say
+from loralaw.report.answer import advise, averages, configurations, limits, noise_of, nothing_to_say
 from loralaw.report.cost import pareto_front
 from loralaw.store import Study, table_of
 
@@ -37,7 +37,8 @@ def test_smallest_within_noise_follows_from_the_pooled_seed_spread(tmp_path: Pat
     assert advice is not None
     assert "rank 4" in advice.best.label
     assert "rank 2" in advice.smallest.label  # 0.15 worse: within; rank 1 is 0.40 worse: not
-    assert advice.smallest.worse_by == pytest.approx(0.15)
+    assert advice.worse_by == "0.150 [-0.075, 0.375] nats/token worse"
+    assert advice.best.sentence(advice.noise) == "2.05 [1.89, 2.21] nats/token, mean of 2 seeds"  # 3.182 · 0.0707 / √2
 
 
 def test_one_seed_says_that_training_noise_is_unknown(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_one_seed_says_that_training_noise_is_unknown(tmp_path: Path) -> None:
     advice = advise(study.table())
 
     assert advice is not None
-    assert "noise of training is not in it" in advice.noise
+    assert "noise of training is not in it" in advice.noise.said
     assert any("One seed" in sentence for sentence in limits(study.table(), study.records(), [], 2))
 
 
@@ -54,15 +55,18 @@ def test_averages_say_where_cross_entropy_does_not_fall(tmp_path: Path) -> None:
     study = write_synthetic(tmp_path, bases=["a"], ranks=[1, 4, 16], sizes=[8], seeds=[0, 1])
     table = rows(study, cross_entropy=[3.0, 3.1, 2.0, 2.1, 2.5, 2.6])
 
-    (average,) = averages(fit_all(table))
+    (average,) = averages(fit_all(table), noise_of(table))
 
     assert average.axis == "rank"
-    assert "falls over the whole range, from 3.05 at rank 1 to 2.55 at rank 16" in average.short
-    assert "does not fall from rank 4 to rank 16 (+0.500)" in average.short
+    # Pooled deviation √0.005 with 3 degrees of freedom, t = 3.182: ± 0.159 for a mean of two, ± 0.225 for a difference.
+    ends = "from 3.05 [2.89, 3.21] at rank 1 to 2.55 [2.39, 2.71] at rank 16"
+    assert f"falls over the whole range, {ends}, a change of -0.500 [-0.725, -0.275] nats/token" in average.short
+    assert "does not fall from rank 4 to rank 16 (0.500 [0.275, 0.725])" in average.short
 
 
 def test_averages_say_that_it_falls_at_every_step(tmp_path: Path) -> None:
-    found = {a.axis: a.short for a in averages(fit_all(write_synthetic(tmp_path).table()))}
+    table = write_synthetic(tmp_path).table()
+    found = {a.axis: a.short for a in averages(fit_all(table), noise_of(table))}
 
     assert set(found) == {"rank", "n_train_examples", "n_params_total"}
     assert all(text.startswith("falls at every step") for text in found.values())
@@ -91,7 +95,7 @@ def test_a_fall_of_miub_with_rank_may_be_the_scale(tmp_path: Path, method: str, 
 
 
 def test_nothing_cheaper_beats_a_point_of_the_front(tmp_path: Path) -> None:
-    every = [c for c, _ in configurations(write_synthetic(tmp_path).table())]
+    every = configurations(write_synthetic(tmp_path).table())
     front = pareto_front(every)
 
     assert front[-1] == every[0]  # the best of all is on it

@@ -4,10 +4,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 from plotly.offline import get_plotlyjs
 from synthetic_study import write_synthetic
 
+from loralaw.laws import fit
 from loralaw.report import write_report
 from loralaw.report.html_page import script_json
 from loralaw.report.inside import inside_figures, layers_by_base_model
@@ -129,6 +131,29 @@ def test_the_levelled_view_keeps_level_means_and_removes_settings(tmp_path: Path
         assert sum(drawn[i] for i in cells) / len(cells) == pytest.approx(measured, abs=1e-4)
         # The synthetic law is additive, so what is left within a level is noise (0.01), not the settings' 0.4.
         assert max(drawn[i] for i in cells) - min(drawn[i] for i in cells) < 0.08
+
+
+def test_the_largest_level_is_held_out_and_drawn(tmp_path: Path) -> None:
+    """What the law of the smaller sizes says is the fit of a table without the largest."""
+    study = write_synthetic(tmp_path)
+    table = study.table()
+    page = write_report(study).read_text(encoding="utf-8")
+    traces = figures_of(page)["laws"]["cross_entropy"]["rank"]["levelled"]["data"]
+    (drawn,) = [trace for trace in traces if trace.get("name") == "held out"]
+
+    smaller = fit(table.filter(pl.col("rank") < 64), metric="cross_entropy", axis="rank")
+    low, high = smaller.predict_interval([64.0])
+    assert drawn["x"] == [64]
+    assert drawn["y"] == pytest.approx(smaller.predict([64.0]), rel=1e-3)
+    assert drawn["error_y"]["array"] == pytest.approx(high - smaller.predict([64.0]), rel=0.01)
+    truth = table.filter(pl.col("rank") == 64)["cross_entropy"].mean()
+    where = "inside" if low[0] <= truth <= high[0] else "outside"  # type: ignore[operator]
+    assert f"the mean there lies {where}." in " ".join(Outline(page).text)
+    assert not [
+        t
+        for t in figures_of(page)["laws"]["cross_entropy"]["n_train_examples"]["levelled"]["data"]
+        if t.get("name") == "held out"
+    ]  # three levels: nothing to spare
 
 
 def test_the_page_asks_no_host(report: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_subtitle_counts_what_was_crossed(study: Study, only_full: Study) ->
 
 def test_full_fine_tuning_is_dearer_than_any_rank_of_the_same_model_and_data(tmp_path: Path) -> None:
     table = write_synthetic(tmp_path, bases=["micro-0.4m"], ranks=(16384,), sizes=(512,), full=True).table()
-    sizes = {c.label.split(" · ")[1]: c.size for c, _ in configurations(table)}
+    sizes = {c.label.split(" · ")[1]: c.size for c in configurations(table)}
     advice = advise(table)
 
     assert sizes["lora"] < sizes["full fine-tuning (learning_rate=0.0005)"]
@@ -97,7 +97,7 @@ def test_cheapest_and_best_include_full_fine_tuning(study: Study) -> None:
 
     assert advice is not None
     assert advice.best.label == f"micro-6m · full fine-tuning {FULL[4:]} · 4,096 examples"
-    assert any("full fine-tuning" in c.label for c in pareto_front([c for c, _ in configurations(table)]))
+    assert any("full fine-tuning" in c.label for c in pareto_front(configurations(table)))
 
 
 def test_what_the_adapter_would_show_is_said_to_be_absent(study: Study) -> None:

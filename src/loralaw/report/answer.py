@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from scipy.special import stdtrit
 
-from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit
+from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, with_interval
 from loralaw.report.cells import CONFIGURATION, finished, label
 from loralaw.report.wording import counted, duration, listed, significant, size
 
@@ -22,6 +22,39 @@ DESIGNED = {
 
 
 @dataclass(frozen=True)
+class Noise:
+    """How far cross-entropies of equal configurations lie apart.
+
+    Args:
+        deviation: Standard deviation between cells that differ by seed only, in nats/token; with one seed the standard
+            error of a cell on the test set; NaN where neither is known.
+        n_degrees_of_freedom: That it was estimated with; 0 with one seed.
+        said: The same in a sentence.
+    """
+
+    deviation: float
+    n_degrees_of_freedom: int
+    said: str
+
+    def around(self, value: float, *n_cells: float) -> str:
+        """The mean of so many cells, or the difference of two such means, with its 95 % interval where one is known."""
+        half = self.half_width(*n_cells)
+        if math.isnan(half):
+            return significant(value, 4)
+        return with_interval(value, value - half, value + half)
+
+    def half_width(self, *n_cells: float) -> float:
+        """Of the 95 % interval of a mean of so many cells, or of the difference of two such means."""
+        if not self.n_degrees_of_freedom:  # the error of the test set is shared by all cells
+            return _NORMAL_95 * self.deviation
+        t = float(stdtrit(self.n_degrees_of_freedom, (1 + LEVEL) / 2))
+        return t * self.deviation * math.sqrt(sum(1 / n for n in n_cells))
+
+
+_NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True)
 class Configuration:
     """Cells that differ by seed only, with their mean cross-entropy and cost."""
 
@@ -29,20 +62,17 @@ class Configuration:
     keys: list[str]
     n_seeds: int
     cross_entropy: float
-    spread: tuple[float, float]
     train_seconds: float | None
     size: tuple[int, int, float]
     """Parameters of the base model, training examples, rank: what makes a configuration dear, in this order.
 
     Full fine-tuning is as an infinite rank.
     """
-    worse_by: float = 0.0
 
-    @property
-    def sentence(self) -> str:
-        """`2.31 nats/token, mean of 2 seeds (2.30 to 2.32)`."""
-        seeds = f", mean of {self.n_seeds} seeds ({significant(self.spread[0], 4)} to {significant(self.spread[1], 4)})"
-        return f"{significant(self.cross_entropy, 4)} nats/token{seeds if self.n_seeds > 1 else ', one seed'}"
+    def sentence(self, noise: Noise) -> str:
+        """`2.31 [2.29, 2.33] nats/token, mean of 2 seeds`."""
+        seeds = f"mean of {self.n_seeds} seeds" if self.n_seeds > 1 else "one seed"
+        return f"{noise.around(self.cross_entropy, self.n_seeds)} nats/token, {seeds}"
 
     @property
     def cost(self) -> str:
@@ -57,7 +87,13 @@ class Advice:
 
     best: Configuration
     smallest: Configuration
-    noise: str
+    noise: Noise
+
+    @property
+    def worse_by(self) -> str:
+        """`0.011 [-0.003, 0.025] nats/token worse`: the smallest beside the best."""
+        difference = self.smallest.cross_entropy - self.best.cross_entropy
+        return f"{self.noise.around(difference, self.smallest.n_seeds, self.best.n_seeds)} nats/token worse"
 
 
 @dataclass(frozen=True)
@@ -71,76 +107,78 @@ class Average:
     levels: list[tuple[str, str]]
 
 
-def configurations(table: pl.DataFrame) -> list[tuple[Configuration, list[float]]]:
-    """Every configuration with a measured cross-entropy and the values of its cells, best first."""
-    measured = finished(table).filter(pl.col(QUALITY).is_finite())
+def configurations(table: pl.DataFrame) -> list[Configuration]:
+    """Every configuration with a measured cross-entropy, best first."""
     several = table["method"].n_unique() > 1
-    found = []
-    for _, group in measured.group_by(CONFIGURATION, maintain_order=True):
-        values = [float(v) for v in group[QUALITY]]
-        found.append(
-            (
-                Configuration(
-                    label=label(group.row(0, named=True), several),
-                    keys=group["key"].to_list(),
-                    n_seeds=len(values),
-                    cross_entropy=sum(values) / len(values),
-                    spread=(min(values), max(values)),
-                    train_seconds=group["train_seconds"].mean(),  # type: ignore[arg-type]
-                    size=group.select(
-                        "n_params_total", "n_train_examples", pl.col("rank").cast(pl.Float64).fill_null(math.inf)
-                    ).row(0),
-                ),
-                values,
-            )
+    found = [
+        Configuration(
+            label=label(group.row(0, named=True), several),
+            keys=group["key"].to_list(),
+            n_seeds=group.height,
+            cross_entropy=float(group[QUALITY].mean()),  # type: ignore[arg-type]
+            train_seconds=group["train_seconds"].mean(),  # type: ignore[arg-type]
+            size=group.select(
+                "n_params_total", "n_train_examples", pl.col("rank").cast(pl.Float64).fill_null(math.inf)
+            ).row(0),
         )
-    return sorted(found, key=lambda pair: pair[0].cross_entropy)
+        for _, group in _measured(table).group_by(CONFIGURATION, maintain_order=True)
+    ]
+    return sorted(found, key=lambda one: one.cross_entropy)
+
+
+def noise_of(table: pl.DataFrame) -> Noise:
+    """The between-seed deviation, pooled over all configurations.
+
+    With one seed the standard error of the best cell on the test set, which knows nothing of training noise.
+
+    **Source**: ours; a pooled standard deviation is textbook.
+    """
+    measured = _measured(table)
+    values = pl.col(QUALITY)
+    spread = measured.select(((values - values.mean().over(CONFIGURATION)) ** 2).sum()).item()
+    free = measured.height - measured.select(CONFIGURATION).n_unique()
+    if free:
+        deviation = (spread / free) ** 0.5
+        pair = Noise(deviation, free, "").half_width(2, 2)
+        return Noise(
+            deviation,
+            free,
+            f"Noise: cells that differ by seed only spread by {significant(deviation)} nats/token (standard deviation, "
+            f"{counted(free, 'degree')} of freedom); two 2-seed means closer than {significant(pair)} nats/token are "
+            "not told apart at 95 %.",
+        )
+    error = _test_error(measured)
+    if math.isnan(error):
+        said = "Noise: one seed and no standard error, so nothing says which differences are real."
+    else:
+        said = (
+            "Noise: every configuration ran with one seed, so only the test set's own error is known "
+            f"(± {significant(_NORMAL_95 * error)} nats/token at 95 %). The noise of training is not in it."
+        )
+    return Noise(error, 0, said)
 
 
 def advise(table: pl.DataFrame) -> Advice | None:
     """Best and smallest within noise; None if no cross-entropy was measured.
-
-    The noise of a difference is Student's t times the between-seed deviation, pooled over all configurations; with one
-    seed it is the standard error of the best cell on the test set, which knows nothing of training noise.
 
     **Source**: ours.
     """
     found = configurations(table)
     if not found:
         return None
-    best = found[0][0]
-    free = sum(len(values) - 1 for _, values in found)
-    if free:
-        squares = sum((v - c.cross_entropy) ** 2 for c, values in found for v in values)
-        deviation = (squares / free) ** 0.5
-        factor = float(stdtrit(free, (1 + LEVEL) / 2)) * deviation
-        within = [
-            c
-            for c, _ in found
-            if c.cross_entropy - best.cross_entropy <= factor * (1 / c.n_seeds + 1 / best.n_seeds) ** 0.5
-        ]
-        noise = (
-            f"Noise: cells that differ by seed only spread by {significant(deviation)} nats/token (standard deviation, "
-            f"{counted(free, 'degree')} of freedom); two {best.n_seeds}-seed means closer than "
-            f"{significant(factor * (2 / best.n_seeds) ** 0.5)} nats/token are not told apart at {LEVEL:.0%}."
-        ).replace("95%", "95 %")
-    else:
-        error = _test_error(table, best)
-        within = [c for c, _ in found if c.cross_entropy - best.cross_entropy <= 1.96 * error]
-        noise = (
-            f"Noise: every configuration ran with one seed, so only the test set's own error is known "
-            f"(± {significant(1.96 * error)} nats/token at 95 %). The noise of training is not in it."
-            if error
-            else "Noise: one seed and no standard error, so nothing says which differences are real."
-        )
-    smallest = min(within, key=lambda c: c.size)
-    return Advice(best, _against(smallest, best), noise)
+    best, noise = found[0], noise_of(table)
+    within = [
+        one
+        for one in found
+        if one is best or one.cross_entropy - best.cross_entropy <= noise.half_width(one.n_seeds, best.n_seeds)
+    ]
+    return Advice(best, min(within, key=lambda one: one.size), noise)
 
 
-def averages(fits: list[LawFit]) -> list[Average]:
+def averages(fits: list[LawFit], noise: Noise) -> list[Average]:
     """One entry a main axis with at least two levels: the level means of cross-entropy and what they do, in words."""
     by_axis = {fit.axis: fit for fit in fits if fit.metric == QUALITY and len(fit.levels) > 1}
-    return [_average(by_axis[axis]) for axis in STUDY_AXES if axis in by_axis]
+    return [_average(by_axis[axis], noise) for axis in STUDY_AXES if axis in by_axis]
 
 
 def nothing_to_say(table: pl.DataFrame, n_planned: int) -> str:
@@ -258,17 +296,21 @@ def _metric_labels(names: list[str]) -> str:
     return f"{text[:1].upper()}{text[1:]} {'is' if len(names) == 1 else 'are'}"
 
 
-def _average(fit: LawFit) -> Average:
-    means = [float(m) for m in fit.means]
-    names = [_named(fit.axis, size(float(v))) for v in fit.levels]
-    digits = _digits(means)
-    texts = [significant(m, digits) for m in means]
+def _average(fit: LawFit, noise: Noise) -> Average:
+    means = [float(mean) for mean in fit.means]
+    names = [_named(fit.axis, size(float(level))) for level in fit.levels]
+    n_cells = fit.n_cells / len(means)
+    texts = [noise.around(mean, n_cells) for mean in means]
+
+    def change(first: int, last: int) -> str:
+        return noise.around(means[last] - means[first], n_cells, n_cells)
+
     rises = [i for i in range(len(means) - 1) if means[i + 1] >= means[i]]
-    ends = f"from {texts[0]} at {names[0]} to {texts[-1]} at {names[-1]} ({_signed(means[-1] - means[0])} nats/token)"
+    ends = f"from {texts[0]} at {names[0]} to {texts[-1]} at {names[-1]}, a change of {change(0, -1)} nats/token"
     if not rises:
         said = f"falls at every step, {ends}"
     else:
-        where = listed([f"{names[i]} to {names[i + 1]} ({_signed(means[i + 1] - means[i])})" for i in rises])
+        where = listed([f"{names[i]} to {names[i + 1]} ({change(i, i + 1)})" for i in rises])
         moves = "falls" if means[-1] < means[0] else "does not fall"
         said = f"{moves} over the whole range, {ends}; it does not fall from {where}"
     note = f"Average of {counted(fit.n_contexts, 'setting')} ({counted(fit.n_cells, 'cell')})."
@@ -284,22 +326,11 @@ def _named(axis: str, level: str) -> str:
     return f"{level} {unit}" if unit else f"{AXES[axis].label} {level}"
 
 
-def _digits(means: list[float]) -> int:
-    """Three digits, or as many as tell neighbours apart."""
-    for digits in (3, 4, 5):
-        if len({significant(m, digits) for m in means}) == len(set(means)):
-            return digits
-    return 5
+def _measured(table: pl.DataFrame) -> pl.DataFrame:
+    return finished(table).filter(pl.col(QUALITY).is_finite())
 
 
-def _signed(value: float) -> str:
-    return ("+" if value > 0 else "") + significant(value)
-
-
-def _against(one: Configuration, best: Configuration) -> Configuration:
-    return Configuration(**{**one.__dict__, "worse_by": one.cross_entropy - best.cross_entropy})
-
-
-def _test_error(table: pl.DataFrame, best: Configuration) -> float:
-    values = table.filter(pl.col("key").is_in(best.keys))[f"{QUALITY}_stderr"].drop_nulls()
-    return float(values[0]) if len(values) else 0.0
+def _test_error(measured: pl.DataFrame) -> float:
+    """Standard error of the best cell on the test set; NaN where there is none."""
+    errors = measured.sort(QUALITY)[f"{QUALITY}_stderr"].drop_nulls()
+    return float(errors[0]) if len(errors) else math.nan

@@ -4,7 +4,7 @@ import polars as pl
 
 from loralaw.laws import METRICS
 from loralaw.report import plots
-from loralaw.report.answer import QUALITY, Configuration, configurations
+from loralaw.report.answer import QUALITY, Configuration, configurations, noise_of
 from loralaw.report.cells import finished, shown
 from loralaw.report.law_panels import series_of, title_of
 from loralaw.report.plots import rounded
@@ -40,9 +40,10 @@ def cost_figure(table: pl.DataFrame) -> plots.Figure | None:
                     cells=mine["cell_number"].to_list(),
                 )
             )
+    noise = noise_of(table)
     front = [
-        (rounded(c.train_seconds or 0.0), rounded(c.cross_entropy), f"{c.label}: {c.sentence}, {c.cost}")
-        for c in pareto_front([c for c, _ in configurations(table)])
+        (rounded(c.train_seconds or 0.0), rounded(c.cross_entropy), f"{c.label}: {c.sentence(noise)}, {c.cost}")
+        for c in pareto_front(configurations(table))
     ]
     ends = (float(usable["train_seconds"].min()), float(usable["train_seconds"].max()))  # type: ignore[arg-type]
     return plots.cost_panel(

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from loralaw.laws import AXES, METRICS, Axis, LawFit, Metric
+from loralaw.laws import AXES, METRICS, Axis, LawFit, Metric, with_interval
+from loralaw.laws import fit as fit_law
 from loralaw.laws.contexts import comparable_rows, context_codes, context_columns
 from loralaw.report import plots
 from loralaw.report.cells import finished, shown
@@ -19,6 +20,8 @@ DODGE = 0.022
 """Series lie this fraction of the axis beside one another, so that they do not hide each other."""
 
 N_CURVE_POINTS = 30
+FEWEST_LEVELS_HELD_OUT = 4
+"""A law needs three without the one that is held out."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,36 @@ class Series:
     label: str
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """The largest level, and what the law of the smaller ones says of it: median and 95 % interval."""
+
+    level: float
+    mean: float
+    predicted: tuple[float, float, float]
+
+    @property
+    def sentence(self) -> str:
+        said = with_interval(*self.predicted)
+        inside = "inside" if self.predicted[1] <= self.mean <= self.predicted[2] else "outside"
+        return (
+            f"Held out: the law of the smaller sizes says {said} at {size(self.level)}; the mean there lies {inside}."
+        )
+
+
+def held_out(table: pl.DataFrame, fit: LawFit) -> HeldOut | None:
+    """The same settings without their largest level; None where there is no law with it or without it."""
+    if not fit.has_law or len(fit.levels) < FEWEST_LEVELS_HELD_OUT:
+        return None
+    last = float(fit.levels[-1])
+    smaller = _comparable(_usable(table, fit), fit).filter(pl.col(fit.axis) < 0.999 * last)
+    law = fit_law(smaller, metric=fit.metric, axis=fit.axis)
+    if not law.has_law:
+        return None
+    middle, low, high = (ends[0] for ends in _at(law, [last]))
+    return HeldOut(last, float(fit.means[-1]), (middle, low, high))
+
+
 def series_of(table: pl.DataFrame) -> list[Series]:
     """One series a base model and method, smallest base model first."""
     sizes = table.group_by("base_model", "method").agg(pl.col("n_params_total").max())
@@ -39,16 +72,17 @@ def series_of(table: pl.DataFrame) -> list[Series]:
     return [Series(i, b, m, f"{b} · {m}" if several else b) for i, (b, m) in enumerate(pairs)]
 
 
-def law_figures(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, dict[str, dict[str, Figure]]]:
-    """Figures by metric, axis and view."""
+def law_figures(
+    table: pl.DataFrame, fits: list[LawFit], checks: list[HeldOut | None]
+) -> dict[str, dict[str, dict[str, Figure]]]:
+    """Figures by metric, axis and view; a check a fit."""
     figures: dict[str, dict[str, dict[str, Figure]]] = {}
     series, numbers = series_of(table), shown(table).select("key").with_row_index("cell_number")
-    for fit in fits:
-        usable = pl.col(fit.metric).is_finite() & pl.col(fit.axis).is_not_null()
-        cells = finished(table).filter(usable).join(numbers, on="key", how="left", maintain_order="left")
+    for fit, check in zip(fits, checks, strict=True):
+        cells = _usable(table, fit).join(numbers, on="key", how="left", maintain_order="left")
         if cells.height and len(fit.levels) > 1:
             figures.setdefault(fit.metric, {})[fit.axis] = {
-                view: _panel(cells, fit, series, levelled=view == "levelled") for view in VIEWS
+                view: _panel(cells, fit, check, series, levelled=view == "levelled") for view in VIEWS
             }
     return figures
 
@@ -65,9 +99,13 @@ def level_rows(fit: LawFit) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _panel(cells: pl.DataFrame, fit: LawFit, series: list[Series], levelled: bool) -> Figure:
+def _usable(table: pl.DataFrame, fit: LawFit) -> pl.DataFrame:
+    return finished(table).filter(pl.col(fit.metric).is_finite() & pl.col(fit.axis).is_not_null())
+
+
+def _panel(cells: pl.DataFrame, fit: LawFit, check: HeldOut | None, series: list[Series], levelled: bool) -> Figure:
     context = context_columns(cells, [fit.axis])
-    drawn = _levelled(cells, fit, context) if levelled else cells.with_columns(drawn=pl.col(fit.metric))
+    drawn = _levelled(cells, fit) if levelled else cells.with_columns(drawn=pl.col(fit.metric))
     levels = [float(level) for level in fit.levels]
     span = float(np.log(levels[-1] / levels[0])) if fit.axis != "n_params_total" else 0.0
     points = []
@@ -82,19 +120,24 @@ def _panel(cells: pl.DataFrame, fit: LawFit, series: list[Series], levelled: boo
         {} if levelled else _setting_lines(drawn, fit.axis, context, series),
         [(a, rounded(float(b))) for a, b in zip(levels, fit.means, strict=True)] if levelled else [],
         _curve(fit, levels) if levelled and fit.can_predict else None,
+        (check.level, check.predicted) if levelled and check else None,
     )
 
 
-def _levelled(cells: pl.DataFrame, fit: LawFit, context: list[str]) -> pl.DataFrame:
+def _levelled(cells: pl.DataFrame, fit: LawFit) -> pl.DataFrame:
     """The cells that the law was fitted to, shifted so that all of its contexts have the same average."""
+    shift = pl.col(fit.metric).mean() - pl.col(fit.metric).mean().over("context")
+    return _comparable(cells, fit).with_columns(drawn=pl.col(fit.metric) + shift)
+
+
+def _comparable(cells: pl.DataFrame, fit: LawFit) -> pl.DataFrame:
+    """The cells that the law was fitted to."""
     coded = cells.with_columns(
-        context=pl.Series(context_codes(cells, context)),
+        context=pl.Series(context_codes(cells, context_columns(cells, [fit.axis]))),
         level=pl.Series(np.unique(cells[fit.axis], return_inverse=True)[1]),
         seed_code=pl.Series(np.unique(cells["seed"].fill_null(-1), return_inverse=True)[1]),
     )
-    used = coded.filter(comparable_rows(*(coded[c].to_numpy() for c in ("context", "level", "seed_code"))))
-    shift = pl.col(fit.metric).mean() - pl.col(fit.metric).mean().over("context")
-    return used.with_columns(drawn=pl.col(fit.metric) + shift)
+    return coded.filter(comparable_rows(*(coded[c].to_numpy() for c in ("context", "level", "seed_code"))))
 
 
 def _points(cells: pl.DataFrame, one: Series, axis: str, beside: float) -> plots.Points:

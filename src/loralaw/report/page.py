@@ -7,15 +7,15 @@ import polars as pl
 
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all, judge, metric_named, recommend
 from loralaw.report import cells, inside, plots, provenance
-from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
+from loralaw.report.answer import QUALITY, advise, averages, limits, noise_of, nothing_to_say
 from loralaw.report.cost import cost_figure
 from loralaw.report.html_page import render_page
 from loralaw.report.judgement import SCORES, agreement_rows, judgement_sentences, score_rows
-from loralaw.report.law_panels import VIEWS, law_figures, level_rows, series_of, title_of
+from loralaw.report.law_panels import VIEWS, HeldOut, held_out, law_figures, level_rows, series_of, title_of
 from loralaw.report.layer_measures import measures_in
 from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
 from loralaw.report.row_scale_patterns import patterns
-from loralaw.report.wording import counted, duration, significant
+from loralaw.report.wording import counted, duration
 from loralaw.store import Study, write_text
 
 HEADLINE_METRICS = (QUALITY, "miub_nats")
@@ -44,11 +44,13 @@ def render(study: Study) -> str:
     """The page as text."""
     records, table = study.records(), study.table()
     fits = fit_all(table) if cells.finished(table).height else []
+    shown = [f for f in fits if f.axis in STUDY_AXES]
+    checks = [held_out(table, f) for f in shown]
     bases = list(dict.fromkeys(s.base_model for s in series_of(table)))
     layers, scales = inside.layers_by_base_model(records, bases), row_scales_of(records, bases)
     figures = {
         "cells": [plots.hover_text(cells.hover_lines(row)) for row in cells.shown(table).iter_rows(named=True)],
-        "laws": law_figures(table, [f for f in fits if f.axis in STUDY_AXES]),
+        "laws": law_figures(table, shown, checks),
         "inside": [inside.inside_figures(base) for base in layers],
         "row_scale": [row_scale_figures(one) for one in scales],
         "cost": cost_figure(table),
@@ -57,10 +59,9 @@ def render(study: Study) -> str:
         "study.html.j2",
         figures,
         name=study.name,
-        significant=significant,
         subtitle=subtitle(table, len(study.planned_keys)),
         **_answer(table, records, fits, len(study.planned_keys)),
-        **_laws(table, fits),
+        **_laws(table, shown, checks),
         judgement=_judgement(table),
         next_steps=_next_steps(table),
         **_inside(layers),
@@ -77,7 +78,7 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
     return {
         "n_finished": cells.finished(table).height,
         "nothing_to_say": nothing_to_say(table, n_planned),
-        "averages": averages(fits),
+        "averages": averages(fits, noise_of(table)),
         "advice": advise(table),
         "headlines": [
             (title_of(METRICS[metric]), [(AXES[f.axis].label, sentence(f)) for f in shown if f.metric == metric])
@@ -88,10 +89,10 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
     }
 
 
-def _laws(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, Any]:
+def _laws(table: pl.DataFrame, fits: list[LawFit], checks: list[HeldOut | None]) -> dict[str, Any]:
     metrics = list(dict.fromkeys(f.metric for f in fits))
     axes = [axis for axis in STUDY_AXES if any(f.axis == axis for f in fits)]
-    by_pair = {(f.metric, f.axis): f for f in fits}
+    by_pair = {(f.metric, f.axis): (f, check) for f, check in zip(fits, checks, strict=True)}
     panels = [
         {
             "axis": axis,
@@ -103,10 +104,12 @@ def _laws(table: pl.DataFrame, fits: list[LawFit]) -> dict[str, Any]:
                     "message": fit.message,
                     "status": str(fit.status).replace("-", " "),
                     "levels": level_rows(fit),
+                    "held_out": check.sentence if check else "",
                     "label": METRICS[metric].label,
                 }
                 for metric in metrics
-                if (fit := by_pair.get((metric, axis))) is not None
+                for fit, check in [by_pair.get((metric, axis), (None, None))]
+                if fit is not None
             ],
         }
         for axis in axes

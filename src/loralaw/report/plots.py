@@ -67,9 +67,16 @@ def symbol(series: int) -> str:
 
 
 def law_panel(
-    x: Axis, y: Axis, points: list[Points], lines: dict[str, list[Polyline]], means: Polyline, curve: Curve | None
+    x: Axis,
+    y: Axis,
+    points: list[Points],
+    lines: dict[str, list[Polyline]],
+    means: Polyline,
+    curve: Curve | None,
+    check: tuple[float, tuple[float, float, float]] | None,
 ) -> Figure:
-    """Cells, lines of settings by colour, level means, and the law with its band, as far as they are given."""
+    """Cells, lines of settings by colour, level means, the law with its band, and what the law of the smaller sizes
+    says of the largest one, as far as they are given."""
     traces = [*_band(curve)] if curve else []
     traces += [_polylines(paint, of_colour) for paint, of_colour in lines.items()]
     traces += [_cells(p) for p in points]
@@ -91,6 +98,8 @@ def law_panel(
                 "name": "mean",
             }
         )
+    if check:
+        traces.append(_interval(*check))
     return {"data": traces, "layout": panel_layout(x, y)}
 
 
@@ -200,6 +209,29 @@ def _cells(points: Points) -> Figure:
             "opacity": 0.75,
             "line": {"width": 0.5, "color": "@surface"},
         },
+    }
+
+
+def _interval(x: float, ends: tuple[float, float, float]) -> Figure:
+    """A prediction with its interval as a bar."""
+    middle, low, high = ends
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "held out",
+        "x": [x],
+        "y": [middle],
+        "error_y": {
+            "symmetric": False,
+            "array": [rounded(high - middle)],
+            "arrayminus": [rounded(middle - low)],
+            "color": "@law",
+            "thickness": 1.5,
+            "width": 7,
+        },
+        "marker": {"symbol": "diamond-open", "size": 11, "color": "@law", "line": {"width": 2, "color": "@law"}},
+        "text": [f"from the smaller sizes: {significant(middle, 4)} [{significant(low, 4)}, {significant(high, 4)}]"],
+        "hoverinfo": "text",
     }
 
 

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loralaw.laws import AXES, JointFit, LawFit, axis_named, describe, fit_all, metric_named, with_interval
-from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_say
+from loralaw.report.answer import QUALITY, Advice, Noise, advise, averages, noise_of, nothing_to_say
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
 from loralaw.report.page import subtitle
@@ -31,7 +31,7 @@ def terminal_summary(study: Study) -> RenderableType:
         head,
         *([Text(missing)] if left else []),
         Text(),
-        _answer(fits),
+        _answer(fits, noise_of(table)),
         Text(),
         _laws(sorted((f for f in fits if f.metric in SHOWN_METRICS), key=lambda f: SHOWN_METRICS.index(f.metric))),
         Text(),
@@ -79,9 +79,9 @@ def _grid() -> Table:
     return grid
 
 
-def _answer(fits: list[LawFit]) -> Table:
+def _answer(fits: list[LawFit], noise: Noise) -> Table:
     grid = _grid()
-    for average in averages(fits):
+    for average in averages(fits, noise):
         grid.add_row(Text(average.title.lower()), Text(f"cross-entropy {average.short}"))
     for fit in fits:
         if fit.metric == "miub_nats":
@@ -111,9 +111,8 @@ def _where(study: Study, advice: Advice | None) -> Table:
     grid = _grid()
     if advice:
         best, smallest = advice.best, advice.smallest
-        grid.add_row(Text("best measured"), Text(f"{best.label}: {best.sentence}; {best.cost}"))
+        grid.add_row(Text("best measured"), Text(f"{best.label}: {best.sentence(advice.noise)}; {best.cost}"))
         if smallest.keys != best.keys:
-            said = f"{smallest.label}: {significant(smallest.worse_by)} nats/token worse; {smallest.cost}"
-            grid.add_row(Text("smallest within noise"), Text(said))
+            grid.add_row(Text("smallest within noise"), Text(f"{smallest.label}: {advice.worse_by}; {smallest.cost}"))
     grid.add_row(Text("report"), Text(str(study.path / "report.html")))
     return grid
