@@ -12,7 +12,8 @@ import loralaw
 
 def provenance(seeds: str) -> str:
     """A paragraph of Markdown; `seeds` says in words which random numbers were drawn."""
-    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    shown = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]  # no path of one machine
+    command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown])
     return (
         f"Measured {datetime.now(UTC):%Y-%m-%d} with `{command}`; loralaw {loralaw.__version__}, torch "
         f"{torch.__version__}, Python {platform.python_version()}; {_processor()}, threads: {torch.get_num_threads()}. "

@@ -7,6 +7,8 @@ from simulated import study_table
 
 from loralaw.errors import TableError
 from loralaw.laws import Judgement, judge
+from loralaw.laws.judge_sentences import comparison_sentence
+from loralaw.laws.judging import Score
 
 
 def two_metrics(noise: tuple[float, float], *, levels: int = 8, seeds: int = 3, rng: int = 0) -> pl.DataFrame:
@@ -33,6 +35,21 @@ def test_the_metric_with_less_noise_obeys_better() -> None:
     misfits = {score.metric: score.misfit for score in found.scores}
     assert misfits["miub_nats"].value < misfits["cross_entropy"].value
     assert misfits["miub_nats"].low < misfits["miub_nats"].value < misfits["miub_nats"].high
+
+
+@pytest.mark.parametrize(
+    ("ends", "p", "said"),
+    [
+        ((0.2, 0.1, 0.4), 0.01, "MIUB follows the rank law better than cross-entropy"),
+        ((5.0, 2.5, 10.0), 0.01, "MIUB follows the rank law worse than cross-entropy"),
+        ((0.3, 0.05, 1.8), 0.04, "MIUB seems to follow the rank law better than cross-entropy, but the interval"),
+        ((0.2, 0.1, 0.4), 0.06, "MIUB follows the rank law neither visibly better nor worse than cross-entropy"),
+    ],
+)
+def test_a_difference_is_said_plainly_only_where_p_and_interval_agree(
+    ends: tuple[float, float, float], p: float, said: str
+) -> None:
+    assert comparison_sentence("miub_nats", "cross_entropy", "rank", Score(*ends), p).startswith(said)
 
 
 def test_equal_metrics_are_rarely_told_apart() -> None:
