@@ -151,3 +151,16 @@ def test_a_rival_that_is_no_column() -> None:
 def test_a_metric_that_is_no_column() -> None:
     with pytest.raises(TableError, match='Did you mean "miub_nats"'):
         judge(two_metrics((0.01, 0.05)), metrics=["miub_nat"])
+
+
+@pytest.mark.parametrize("names", [{"metrics": "miub_nats"}, {"axes": "rank"}, {"rivals": "cross_entropy"}])
+def test_one_name_is_no_list(names: dict[str, str]) -> None:
+    with pytest.raises(TableError, match="give a list of columns"):
+        judge(two_metrics((0.01, 0.05)), **names)  # type: ignore[arg-type]
+
+
+def test_a_name_twice_is_scored_once() -> None:
+    found = judge(two_metrics((0.01, 0.05)), axes=["rank", "rank"], rivals=["cross_entropy", "cross_entropy"])
+
+    assert len(found.comparisons) == 1
+    assert [score.metric for score in found.scores] == ["cross_entropy", "miub_nats"]

@@ -105,6 +105,17 @@ def is_finished(table: pl.DataFrame) -> pl.Expr:
     return pl.col("status").cast(pl.String).eq_missing("finished") if "status" in table.columns else pl.lit(True)
 
 
+def check_lists(**columns: Sequence[str] | None) -> None:
+    """Refuse one name where a list of names is expected: Python would take its letters.
+
+    Raises:
+        TableError: with how to write it.
+    """
+    for role, names in columns.items():
+        if isinstance(names, str):
+            raise TableError(f'{role} is "{names}": give a list of columns, ["{names}"]')
+
+
 def check_number_columns(table: pl.DataFrame, metrics: Sequence[str], axes: Sequence[str]) -> None:
     """Refuse a table that lacks one of these columns, or has it with something else than numbers.
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from loralaw.errors import TableError
-from loralaw.laws.cells import Cells, check_number_columns, is_finished, read_cells
+from loralaw.laws.cells import Cells, check_lists, check_number_columns, is_finished, read_cells
 from loralaw.laws.estimate import end_to_end_change, mean_estimate
 from loralaw.laws.form_choice import FormChoice, choose_form
 from loralaw.laws.forms import ONE_AXIS, Form
@@ -123,12 +123,13 @@ def fit_all(
     Raises:
         TableError: As for `fit`; or none is named, and the table has no column of a known name.
     """
+    check_lists(metrics=metrics, axes=axes)
     check_number_columns(table, metrics or [], axes or [])
     finished = finished_rows(table)
     return [
         fit(table, metric=metric, axis=axis)
-        for axis in axes or known_axes(finished, fewest_levels=2)
-        for metric in metrics or known_metrics(finished, [axis])
+        for axis in dict.fromkeys(axes or known_axes(finished, fewest_levels=2))
+        for metric in dict.fromkeys(metrics or known_metrics(finished, [axis]))
     ]
 
 
@@ -146,6 +147,7 @@ def fit_all_jointly(
     Raises:
         TableError: As for `fit`; or none is named, and the table has no column of a known name, or no two such axes.
     """
+    check_lists(metrics=metrics, axes=axes)
     check_number_columns(table, metrics or [], axes or [])
     finished = finished_rows(table)
     along = list(axes or known_axes(finished, fewest_levels=3))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from loralaw.laws.cells import check_number_columns
+from loralaw.laws.cells import check_lists, check_number_columns
 from loralaw.laws.contexts import DESIGN
 from loralaw.laws.fitting import finished_rows, known_axes, known_metrics
 from loralaw.laws.judge_sentences import comparison_sentence
@@ -157,8 +157,9 @@ def judge(
 
     **Cost**: a tenth of a second a metric and axis of a few levels; with 1,000 levels some ten seconds.
     """
+    check_lists(metrics=metrics, axes=axes, rivals=rivals)
     finished = finished_rows(table)
-    axes = axes or known_axes(finished, fewest_levels=2)
+    axes = list(dict.fromkeys(axes or known_axes(finished, fewest_levels=2)))
     asked = [name for name in (reference, *rivals) if name in table.columns or name not in (REFERENCE, *RIVALS)]
     metrics = list(dict.fromkeys((*(metrics or known_metrics(finished, [])), *asked)))
     check_number_columns(table, metrics, axes)
@@ -169,7 +170,7 @@ def judge(
         judged = {metric: curve for metric, curve in curves.items() if curve.is_judged}
         not_judged += _not_judged(curves, axis)
         scores += [_scores(curve, metric, axis) for metric, curve in judged.items()]
-        for rival in rivals:
+        for rival in dict.fromkeys(rivals):
             if reference in judged and rival in judged and rival != reference:
                 if judged[reference].values.shape == judged[rival].values.shape:
                     comparisons.append(_compared(judged[reference], judged[rival], reference, rival, axis))

@@ -15,7 +15,8 @@ def read_table(path: str | Path) -> pl.DataFrame:
     """Read a table with a header: CSV, TSV, Parquet, JSON (a list of objects) or JSON Lines, told by the ending.
 
     Raises:
-        TableError: There is no such file, its ending is another, or it cannot be read as what its ending says.
+        TableError: There is no such file, its ending is another, it cannot be read as what its ending says, or two of
+            its columns have one name.
     """
     path = Path(path)
     ending = path.suffix.lower()
@@ -27,7 +28,8 @@ def read_table(path: str | Path) -> pl.DataFrame:
         match ending:
             case ".csv" | ".tsv":
                 separator = "," if ending == ".csv" else "\t"
-                return pl.read_csv(path, separator=separator, infer_schema_length=None, null_values=_MISSING)
+                table = pl.read_csv(path, separator=separator, infer_schema_length=None, null_values=_MISSING)
+                return _checked(table, path)
             case ".parquet":
                 return pl.read_parquet(path)
             case ".json":
@@ -37,3 +39,14 @@ def read_table(path: str | Path) -> pl.DataFrame:
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TableError(f"{path} cannot be read as {ending[1:]}: {reason}") from None
+
+
+def _checked(table: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Refuse what polars reads without a word: a name that comes twice, another separator."""
+    for name in table.columns:
+        first, _, number = name.rpartition("_duplicated_")
+        if number.isdigit() and first in table.columns:
+            raise TableError(f'{path}: two columns have the name "{first}": give each its own')
+    if table.width == 1 and ";" in table.columns[0]:
+        raise TableError(f"{path}: its columns are separated by semicolons: save it with commas, or as .tsv with tabs")
+    return table
