@@ -25,16 +25,14 @@ def terminal_summary(study: Study) -> RenderableType:
     if not done:
         return Group(head, Text(nothing_to_say(table, len(study.planned_keys))))
     fits = fit_all(table)
+    shown = sorted((f for f in fits if f.metric in SHOWN_METRICS), key=lambda f: SHOWN_METRICS.index(f.metric))
     left = max(len(study.planned_keys), table.height) - done
     missing = f"\n{counted(left, 'cell')} without a result; all numbers are for the {done:,} finished."
     return Group(
         head,
         *([Text(missing)] if left else []),
         Text(),
-        _answer(fits, noise_of(table)),
-        Text(),
-        _laws(sorted((f for f in fits if f.metric in SHOWN_METRICS), key=lambda f: SHOWN_METRICS.index(f.metric))),
-        Text(),
+        *((_answer(fits, noise_of(table)), Text(), _laws(shown), Text()) if shown else ()),
         _where(study, advise(table)),
     )
 
@@ -53,7 +51,7 @@ def terminal_joint_laws(fits: list[JointFit]) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     table.caption = Text("[95 % interval], for the seeds that were run")
     for heading in ("metric", "status", "parameter", "value"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "value")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "parameter")
     for fit in fits:
         names = metric_named(fit.metric).label, str(fit.status).replace("-", " ")
         for number, (name, value) in enumerate(fit.params.items() or [(ABSENT, None)]):
@@ -93,7 +91,7 @@ def _laws(fits: list[LawFit]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
     table.caption = Text("[95 % interval], for the seeds that were run; gain: one more doubling at the largest size")
     for heading in ("metric", "axis", "status", "exponent", "gain"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "gain")
+        table.add_column(heading, overflow="fold")
     for row in law_table(fits).iter_rows(named=True):
         numbers = [_with_interval(row, name) for name in ("exponent", "gain_of_doubling")]
         names = (metric_named(row["metric"]).label, axis_named(row["axis"]).label, row["status"].replace("-", " "))
