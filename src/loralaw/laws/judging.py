@@ -139,8 +139,8 @@ def judge(
     """Say which metric obeys the law along every axis, with intervals, and whether one does so better than others.
 
     Metrics are decided between by misfit, the statistic with power: held-out error can hardly tell metrics apart at 12
-    cells. How often it is right: `benchmarks/results/law_decisions.md` (power 58 to 100 %; in 100 studies a row, 8 to
-    15 % false findings where 5 are said).
+    cells. A difference is said plainly where p ≤ 0.05 and the interval of the misfit ratio excludes 1, else it "seems".
+    How often that is right: `benchmarks/results/law_decisions.md`.
 
     Args:
         table: As for `fit`.
