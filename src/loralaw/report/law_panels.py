@@ -45,10 +45,8 @@ class HeldOut:
     @property
     def sentence(self) -> str:
         said = with_interval(*self.predicted)
-        inside = "inside" if self.predicted[1] <= self.mean <= self.predicted[2] else "outside"
-        return (
-            f"Held out: the law of the smaller sizes says {said} at {size(self.level)}; the mean there lies {inside}."
-        )
+        mean = significant(self.mean, 4)
+        return f"Held out: the law of the smaller sizes says {said} at {size(self.level)}; the cells' mean is {mean}."
 
 
 def held_out(table: pl.DataFrame, fit: LawFit) -> HeldOut | None:
