@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit
 from simulated import one_axis_table
 
-from loralaw.laws import LawFit, Status, fit
+from loralaw.errors import TableError
+from loralaw.laws import LawFit, Status, fit, fit_all
 from loralaw.laws.forms import Form
 from loralaw.laws.posterior import law_posterior
 
@@ -206,3 +207,19 @@ def test_long_tables_take_seconds_not_minutes() -> None:
     low, high = law.interval("exponent", 0.999)
     assert low < 0.5 < high < low + 0.02
     assert law.n_cells == 100_000
+
+
+def test_an_accuracy_in_percent_has_no_ceiling_of_one() -> None:
+    rank = np.repeat(2.0 ** np.arange(6), 2)
+    accuracy = 100 * (0.9 - 0.4 * rank**-0.5) + np.random.default_rng(0).normal(0, 0.2, len(rank))
+    law = fit(pl.DataFrame({"rank": rank, "seed": [0, 1] * 6, "accuracy": accuracy}), metric="accuracy", axis="rank")
+
+    low, high = law.interval("floor")
+    assert low < 90 < high
+    assert law.gain_of_doubling(32.0)[0] > 0.5
+
+
+def test_words_of_somebody_else_in_the_status_are_named() -> None:
+    rows = pl.DataFrame({"rank": [1, 2, 4], "cross_entropy": [3.0, 2.0, 1.0], "status": ["completed"] * 3})
+    with pytest.raises(TableError, match="completed"):
+        fit_all(rows)

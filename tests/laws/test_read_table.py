@@ -45,7 +45,7 @@ def test_missing_values_as_people_write_them(tmp_path: Path) -> None:
         ("t.csv", b"", "cannot be read as csv"),
         ("t.csv", b"rank,loss\n1,\xff\xfe\n", "cannot be read as csv"),
         ("t.csv", b"rank,loss,loss\n1,2,3\n", 'two columns have the name "loss"'),
-        ("t.csv", b"rank;loss\n1;2\n", "separated by semicolons"),
+        ("t.csv", b"rank;loss\n1;2\n", "separated by ';'"),
     ],
 )
 def test_what_is_no_table(name: str, content: bytes | None, part: str, tmp_path: Path) -> None:

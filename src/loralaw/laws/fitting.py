@@ -23,6 +23,7 @@ from loralaw.laws.sentences import message_of
 from loralaw.laws.trend import N_PARAMETERS, Trend, bend_test, n_orders, trend_test
 
 _MOST_AXES = 3
+_STATUSES_OF_CELLS = ("diverged", "error", "out-of-memory")  # of a study of ours
 
 
 @overload
@@ -157,7 +158,20 @@ def fit_all_jointly(
 
 
 def finished_rows(table: pl.DataFrame) -> pl.DataFrame:
-    return table.filter(is_finished(table))
+    """The rows whose status is "finished"; all of them where there is no such column.
+
+    Raises:
+        TableError: None is, and the column holds words of somebody else.
+    """
+    finished = table.filter(is_finished(table))
+    if table.height and not finished.height:
+        seen = [str(word) for word in table["status"].drop_nulls().unique().sort()]
+        if not set(seen) & set(_STATUSES_OF_CELLS):
+            raise TableError(
+                f'no row has the status "finished", which only is used ({table.height:,} rows have {", ".join(seen)}): '
+                "rename the word, or leave the column out"
+            )
+    return finished
 
 
 def known_axes(finished: pl.DataFrame, fewest_levels: int) -> list[str]:
@@ -214,7 +228,7 @@ def _with_status(found: LawFit, cells: Cells, trend: Trend | None, known: Metric
     choice = choose_form(forms, Form("power+floor", (found.axis,)), sizes, value, seed, increasing=increasing)
     if choice is None or _bends(found, choice, sizes, value, seed):
         return replace(found, status=Status.BENDS)
-    law = Law(choice.draws, increasing, known.bound)
+    law = Law(choice.draws, increasing, known.bound_of(value))
     found = replace(found, law=law, forms=choice, increasing=increasing)
     if law.weak_exponents():
         return replace(found, status=Status.WEAK_EXPONENT)

@@ -100,7 +100,7 @@ def _with_law(found: JointFit, cells: Cells, along: tuple[str, ...], increasing:
             return replace(found, status=Status.BENDS, p_misfit=p_misfit)
         status, misfit = Status.APPROXIMATE, float(np.median(choice.draws.sigma))
     others = [(other, choice.weights[other.form.name]) for other in choice.others if choice.name == UNDECIDED]
-    law = Law(choice.draws, increasing, metric_named(found.metric).bound, tuple(others))
+    law = Law(choice.draws, increasing, metric_named(found.metric).bound_of(value), tuple(others))
     if status is Status.LAW and law.weak_exponents():
         status = Status.WEAK_EXPONENT
     forms = choice if len(along) > 1 else None

@@ -1,6 +1,10 @@
 """What the metrics and the axes of a study are called, their units, and what is known about them beforehand."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,13 @@ class Metric:
     unit: str
     increasing: bool | None
     bound: float | None
+
+    def bound_of(self, values: Sequence[float] | NDArray[np.float64]) -> float | None:
+        """The bound, or None where values pass it: an accuracy in percent, say, which has another."""
+        is_passed = self.bound is not None and np.any(
+            np.asarray(values) > self.bound if self.increasing else np.asarray(values) < self.bound
+        )
+        return None if is_passed else self.bound
 
 
 @dataclass(frozen=True)

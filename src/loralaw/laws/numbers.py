@@ -38,4 +38,5 @@ def _decimals(value: float, digits: int) -> int:
 def _fixed(value: float, decimals: int) -> str:
     if not math.isfinite(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:,.{decimals}f}"
+    text = f"{value:,.{decimals}f}"
+    return text.removeprefix("-") if not text.strip("-0.,") else text  # no minus zero

@@ -47,6 +47,7 @@ def _checked(table: pl.DataFrame, path: Path) -> pl.DataFrame:
         first, _, number = name.rpartition("_duplicated_")
         if number.isdigit() and first in table.columns:
             raise TableError(f'{path}: two columns have the name "{first}": give each its own')
-    if table.width == 1 and ";" in table.columns[0]:
-        raise TableError(f"{path}: its columns are separated by semicolons: save it with commas, or as .tsv with tabs")
+    other = next((sign for sign in ";\t|" if table.width == 1 and sign in table.columns[0]), None)
+    if other:
+        raise TableError(f"{path}: its columns are separated by {other!r}: save it with commas, or as .tsv with tabs")
     return table

@@ -10,6 +10,7 @@ from scipy.special import stdtrit
 
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, with_interval
 from loralaw.report.cells import CONFIGURATION, finished, label
+from loralaw.report.law_panels import level_rows
 from loralaw.report.wording import counted, duration, listed, significant, size
 
 QUALITY = "cross_entropy"
@@ -44,11 +45,12 @@ class Noise:
         return with_interval(value, value - half, value + half)
 
     def half_width(self, *n_cells: float) -> float:
-        """Of the 95 % interval of a mean of so many cells, or of the difference of two such means."""
-        if not self.n_degrees_of_freedom:  # the error of the test set is shared by all cells
-            return _NORMAL_95 * self.deviation
-        t = float(stdtrit(self.n_degrees_of_freedom, (1 + LEVEL) / 2))
-        return t * self.deviation * math.sqrt(sum(1 / n for n in n_cells))
+        """Of the 95 % interval of a mean of so many cells, or of the difference of two such means; NaN if not known."""
+        if self.n_degrees_of_freedom:
+            t = float(stdtrit(self.n_degrees_of_freedom, (1 + LEVEL) / 2))
+            return t * self.deviation * math.sqrt(sum(1 / n for n in n_cells))
+        # The test set is the same for all cells: its error is that of a mean, and cancels from a difference.
+        return _NORMAL_95 * self.deviation if len(n_cells) == 1 else math.nan
 
 
 _NORMAL_95 = 1.96
@@ -104,7 +106,8 @@ class Average:
     title: str
     short: str
     note: str
-    levels: list[tuple[str, str]]
+    levels: list[tuple[str, str, str]]
+    """Level, measured mean, what the law says there with its interval."""
 
 
 def configurations(table: pl.DataFrame) -> list[Configuration]:
@@ -137,6 +140,9 @@ def noise_of(table: pl.DataFrame) -> Noise:
     values = pl.col(QUALITY)
     spread = measured.select(((values - values.mean().over(CONFIGURATION)) ** 2).sum()).item()
     free = measured.height - measured.select(CONFIGURATION).n_unique()
+    if free and spread == 0:
+        said = "every seed gave the same values, so nothing says which differences are real. Check the seeds."
+        return Noise(math.nan, 0, f"Noise: {said}")
     if free:
         deviation = (spread / free) ** 0.5
         pair = Noise(deviation, free, "").half_width(2, 2)
@@ -175,10 +181,10 @@ def advise(table: pl.DataFrame) -> Advice | None:
     return Advice(best, min(within, key=lambda one: one.size), noise)
 
 
-def averages(fits: list[LawFit], noise: Noise) -> list[Average]:
+def averages(fits: list[LawFit]) -> list[Average]:
     """One entry a main axis with at least two levels: the level means of cross-entropy and what they do, in words."""
     by_axis = {fit.axis: fit for fit in fits if fit.metric == QUALITY and len(fit.levels) > 1}
-    return [_average(by_axis[axis], noise) for axis in STUDY_AXES if axis in by_axis]
+    return [_average(by_axis[axis]) for axis in STUDY_AXES if axis in by_axis]
 
 
 def nothing_to_say(table: pl.DataFrame, n_planned: int) -> str:
@@ -296,28 +302,28 @@ def _metric_labels(names: list[str]) -> str:
     return f"{text[:1].upper()}{text[1:]} {'is' if len(names) == 1 else 'are'}"
 
 
-def _average(fit: LawFit, noise: Noise) -> Average:
+def _average(fit: LawFit) -> Average:
     means = [float(mean) for mean in fit.means]
     names = [_named(fit.axis, size(float(level))) for level in fit.levels]
-    n_cells = fit.n_cells / len(means)
-    texts = [noise.around(mean, n_cells) for mean in means]
-
-    def change(first: int, last: int) -> str:
-        return noise.around(means[last] - means[first], n_cells, n_cells)
-
     rises = [i for i in range(len(means) - 1) if means[i + 1] >= means[i]]
-    ends = f"from {texts[0]} at {names[0]} to {texts[-1]} at {names[-1]}, a change of {change(0, -1)} nats/token"
+    first, last = (f"{significant(means[i], 4)} at {names[i]}" for i in (0, -1))
+    ends = f"from {first} to {last}, a change of {_change(fit)} nats/token"
     if not rises:
         said = f"falls at every step, {ends}"
     else:
-        where = listed([f"{names[i]} to {names[i + 1]} ({change(i, i + 1)})" for i in rises])
+        where = listed([f"{names[i]} to {names[i + 1]}" for i in rises])
         moves = "falls" if means[-1] < means[0] else "does not fall"
         said = f"{moves} over the whole range, {ends}; it does not fall from {where}"
     note = f"Average of {counted(fit.n_contexts, 'setting')} ({counted(fit.n_cells, 'cell')})."
     title = AXES[fit.axis].label
-    return Average(
-        fit.axis, title[:1].upper() + title[1:], said, note, list(zip(map(size, fit.levels), texts, strict=True))
-    )
+    return Average(fit.axis, title[:1].upper() + title[1:], said, note, level_rows(fit))
+
+
+def _change(fit: LawFit) -> str:
+    """From the first level to the last, compared inside each setting and seed."""
+    assert fit.change is not None
+    low, high = fit.change.interval(LEVEL)
+    return with_interval(fit.change.value, low, high) if math.isfinite(high) else significant(fit.change.value)
 
 
 def _named(axis: str, level: str) -> str:

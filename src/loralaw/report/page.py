@@ -7,7 +7,7 @@ import polars as pl
 
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all, judge, metric_named, recommend
 from loralaw.report import cells, inside, plots, provenance
-from loralaw.report.answer import QUALITY, advise, averages, limits, noise_of, nothing_to_say
+from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
 from loralaw.report.cost import cost_figure
 from loralaw.report.html_page import render_page
 from loralaw.report.judgement import SCORES, agreement_rows, judgement_sentences, score_rows
@@ -78,7 +78,7 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
     return {
         "n_finished": cells.finished(table).height,
         "nothing_to_say": nothing_to_say(table, n_planned),
-        "averages": averages(fits, noise_of(table)),
+        "averages": averages(fits),
         "advice": advise(table),
         "headlines": [
             (title_of(METRICS[metric]), [(AXES[f.axis].label, sentence(f)) for f in shown if f.metric == metric])

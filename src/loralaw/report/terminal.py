@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loralaw.laws import AXES, JointFit, LawFit, axis_named, describe, fit_all, metric_named, with_interval
-from loralaw.report.answer import QUALITY, Advice, Noise, advise, averages, noise_of, nothing_to_say
+from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_say
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
 from loralaw.report.page import subtitle
@@ -32,7 +32,7 @@ def terminal_summary(study: Study) -> RenderableType:
         head,
         *([Text(missing)] if left else []),
         Text(),
-        *((_answer(fits, noise_of(table)), Text(), _laws(shown), Text()) if shown else ()),
+        *((_answer(fits), Text(), _laws(shown), Text()) if shown else ()),
         _where(study, advise(table)),
     )
 
@@ -77,9 +77,9 @@ def _grid() -> Table:
     return grid
 
 
-def _answer(fits: list[LawFit], noise: Noise) -> Table:
+def _answer(fits: list[LawFit]) -> Table:
     grid = _grid()
-    for average in averages(fits, noise):
+    for average in averages(fits):
         grid.add_row(Text(average.title.lower()), Text(f"cross-entropy {average.short}"))
     for fit in fits:
         if fit.metric == "miub_nats":
