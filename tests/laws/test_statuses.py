@@ -271,3 +271,15 @@ def test_metrics_and_axes_are_named_by_their_columns() -> None:
     assert all(name == axis.name for name, axis in AXES.items())
     assert METRICS["accuracy"].increasing is True
     assert METRICS["miub_nats"].increasing is None
+
+
+def test_a_floor_beyond_its_bound_is_said_not_to_be_known() -> None:
+    """3·rank^(-0.3) - 0.5 is positive where it was run; its floor is where no cross-entropy can be."""
+    rank = np.repeat(2.0 ** np.arange(8), 2)
+    loss = 3 * rank**-0.3 - 0.5 + np.random.default_rng(0).normal(0, 0.003, len(rank))
+    found = fit(
+        pl.DataFrame({"rank": rank, "seed": [0, 1] * 8, "cross_entropy": loss}), metric="cross_entropy", axis="rank"
+    )
+
+    assert found.interval("floor") == (0.0, 0.0)
+    assert "floor not known (the points ask for one beyond its bound, 0)" in found.message

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from loralaw.laws.joint_fit import JointFit
 from loralaw.laws.law_fit import Status
 from loralaw.laws.metrics import axis_named, metric_named
-from loralaw.laws.numbers import three_digits, with_interval
-from loralaw.laws.sentences import form_sentence, left_out
+from loralaw.laws.numbers import three_digits
+from loralaw.laws.sentences import form_sentence, left_out, parameter_said
 
 
 def message_of(fit: JointFit) -> str:
@@ -19,7 +19,7 @@ def _law(fit: JointFit) -> str:
     form = fit.law.form
     limit = {"floor": "ceiling" if fit.increasing else "floor"}
     parameters = ", ".join(
-        f"{_named(name, limit)} {with_interval(fit.params[name], *fit.interval(name))}"
+        f"{_named(name, limit)} {parameter_said(fit.params[name], *fit.interval(name))}"
         for name in (*(("floor",) if form.has_floor else ()), *form.exponents)
     )
     along = ", ".join(f"{_axis(axis)} ({_p(fit, axis)})" for axis in form.axes)

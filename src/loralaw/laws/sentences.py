@@ -161,11 +161,22 @@ def form_sentence(choice: FormChoice, limit: str) -> str:
     return f"Form: {said(choice.name)}, weight {choice.weights[choice.name]:.2f} (others: {others}){kept}."
 
 
+def parameter_said(value: float, low: float, high: float) -> str:
+    """A parameter with its interval; a floor of which every draw lies beyond its bound is not known.
+
+    >>> parameter_said(0.0, 0.0, 0.0), parameter_said(0.5, 0.4, 0.6)
+    ('not known (the points ask for one beyond its bound, 0)', '0.500 [0.400, 0.600]')
+    """
+    if low == high:
+        return f"not known (the points ask for one beyond its bound, {low:g})"
+    return with_interval(value, low, high)
+
+
 def _law(fit: LawFit) -> str:
     limit = "ceiling" if fit.increasing else "floor"
     words = {"floor": limit, "exponent": "exponent", "flat_beyond": f"flat from {_axis(fit)}"}
     parameters = ", ".join(
-        f"{words[name]} {with_interval(value, *fit.interval(name))}"
+        f"{words[name]} {parameter_said(value, *fit.interval(name))}"
         for name, value in fit.params.items()
         if name in words
     )

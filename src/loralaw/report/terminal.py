@@ -6,7 +6,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from loralaw.laws import AXES, JointFit, LawFit, axis_named, describe, fit_all, metric_named, with_interval
+from loralaw.laws import AXES, JointFit, LawFit, axis_named, describe, fit_all, metric_named
+from loralaw.laws.sentences import parameter_said
 from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_say
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
@@ -55,7 +56,7 @@ def terminal_joint_laws(fits: list[JointFit]) -> RenderableType:
     for fit in fits:
         names = metric_named(fit.metric).label, str(fit.status).replace("-", " ")
         for number, (name, value) in enumerate(fit.params.items() or [(ABSENT, None)]):
-            said = ABSENT if value is None else with_interval(value, *fit.interval(name))
+            said = ABSENT if value is None else parameter_said(value, *fit.interval(name))
             table.add_row(*map(Text, names if number == 0 else ("", "")), Text(name), Text(said))
     return Group(table, Text(), *_messages(fits))
 
