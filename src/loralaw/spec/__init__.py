@@ -19,4 +19,5 @@ from loralaw.spec.study_spec import FILE_ENDINGS as FILE_ENDINGS
 from loralaw.spec.study_spec import EvaluationSpec as EvaluationSpec
 from loralaw.spec.study_spec import StudySpec as StudySpec
 from loralaw.spec.study_spec import TaskSpec as TaskSpec
+from loralaw.spec.study_spec import TemplateSpec as TemplateSpec
 from loralaw.spec.study_spec import TrainingSpec as TrainingSpec

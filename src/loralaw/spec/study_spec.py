@@ -13,10 +13,12 @@ FILE_ENDINGS = (".jsonl", ".csv", ".parquet")
 
 
 class TaskSpec(Settings):
-    """Where the text comes from: an embedded task by name, or files with a text column or prompt and completion."""
+    """Where the rows come from: a task by name, or files with a text column or prompt and completion."""
 
     name: Name | None = None
-    """An embedded task: `stdlib-code`."""
+    """A task of `loralaw tasks`, such as `stdlib-code`, `arc_easy` or `mrpc`."""
+    data_dir: Path | None = None
+    """Of a benchmark by name: the folder with its files, instead of the hub; see `loralaw.tasks.data_files`."""
     file: Path | None = None
     """Training rows (JSONL, CSV or Parquet). Without test_file and validation_file, a tenth each is cut from it."""
     validation_file: Path | None = None
@@ -31,15 +33,40 @@ class TaskSpec(Settings):
     @model_validator(mode="after")
     def _one_source(self) -> "TaskSpec":
         if (self.name is None) == (self.file is None):
-            raise ValueError("give either the name of an embedded task or a file, not both and not neither")
+            raise ValueError("give either the name of a task or a file, not both and not neither")
         if self.name is not None:
-            given = [k for k, v in self.model_dump().items() if v is not None and k != "name"]
+            given = [k for k, v in self.model_dump().items() if v is not None and k not in ("name", "data_dir")]
             if given:
-                raise ValueError(f"{', '.join(given)}: only for a file, not for the embedded task {self.name!r}")
+                raise ValueError(f"{', '.join(given)}: only for a file, not for the task {self.name!r}")
+        elif self.data_dir is not None:
+            raise ValueError("data_dir is for a task by name: a file says where it is itself")
         if (self.prompt_column is None) != (self.completion_column is None):
             raise ValueError("prompt_column and completion_column go together: give both")
         if self.text_column is not None and self.prompt_column is not None:
             raise ValueError("give text_column, or prompt_column with completion_column, not all three")
+        return self
+
+
+class TemplateSpec(Settings):
+    """How a row becomes text: the name of one of the task's own templates, or a name with texts of the user's.
+
+    In a text, `{column}` stands for a column of the row, and `{{` for a brace.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", strict=True)]
+    prompt: Name | None = None
+    """What is read and not scored."""
+    completion: Name | None = None
+    """What is learned; of a multiple-choice task `{choice}` is one of its options, and every option is scored."""
+    chat: Annotated[bool, Field(strict=True)] = False
+    """Put prompt and completion into the turns of the tokenizer's chat template."""
+
+    @model_validator(mode="after")
+    def _both_texts(self) -> "TemplateSpec":
+        if (self.prompt is None) != (self.completion is None):
+            raise ValueError(
+                "prompt and completion go together: give both, or neither for a template of the task's own"
+            )
         return self
 
 

@@ -7,6 +7,8 @@ from loralaw.tasks.encode import encode_examples as encode_examples
 from loralaw.tasks.load_task import load_task as load_task
 from loralaw.tasks.task_data import Choice as Choice
 from loralaw.tasks.task_data import Example as Example
+from loralaw.tasks.task_data import Labelled as Labelled
+from loralaw.tasks.task_data import Target as Target
 from loralaw.tasks.task_data import TaskData as TaskData
 from loralaw.tasks.task_data import sample as sample
 from loralaw.tasks.text_file import read_texts as read_texts

@@ -1,7 +1,7 @@
 """From the task section of a study to its data."""
 
 from loralaw.errors import DataError, did_you_mean
-from loralaw.spec import FILE_ENDINGS, TaskSpec
+from loralaw.spec import FILE_ENDINGS, TaskSpec, TemplateSpec
 from loralaw.tasks import stdlib_code
 from loralaw.tasks.task_data import TaskData
 from loralaw.tasks.text_file import text_file
@@ -9,8 +9,12 @@ from loralaw.tasks.text_file import text_file
 EMBEDDED = {stdlib_code.NAME: stdlib_code.stdlib_code}
 
 
-def load_task(task: TaskSpec) -> TaskData:
+def load_task(task: TaskSpec, template: TemplateSpec | None = None) -> TaskData:
     """Load a task.
+
+    Args:
+        task: which.
+        template: how its rows become text; None: the task's own way.
 
     Raises:
         DataError: there is no such task, or its data cannot be used.

@@ -28,30 +28,63 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """A text, or a pair of texts, with its class (a whole number from 0) or, for regression, its value."""
+
+    text: str
+    other_text: str | None
+    label: float
+    document: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the labels of `Labelled` rows are."""
+
+    classes: tuple[str, ...]
+    """The names of the classes, in the order of their numbers; empty for regression."""
+    metrics: tuple[str, ...]
+    """The official metrics, the first of which is the headline: accuracy, f1, matthews_correlation, pearson, spearman.
+    """
+
+
+@dataclass(frozen=True)
 class TaskData:
-    """The rows of a task, by split. No document is in two splits."""
+    """The rows of a task, by split. No document is in two splits.
+
+    Rows are `Example` where text is learned, and `Labelled` where `target` says what their labels are: then a head is
+    trained on top of the base model.
+    """
 
     name: str
-    train: list[Example]
-    validation: list[Example]
-    test: list[Example]
+    train: list[Example] | list[Labelled]
+    validation: list[Example] | list[Labelled]
+    test: list[Example] | list[Labelled]
     choices: list[Choice] = field(default_factory=list)
+    """Questions of the test split; there are none of `Labelled` rows."""
+    target: Target | None = None
+    is_chat: bool = False
+    """Whether prompts and completions go into the turns of the tokenizer's chat template."""
+    majority_accuracy: float | None = None
+    """Of always giving the answer that is commonest in train, on the questions or the labelled rows of test."""
 
     @property
     def hash(self) -> str:
         """32 hexadecimal digits that identify every row of every split, in order."""
         digest = hashlib.sha256()
+        if self.target is not None or self.is_chat:
+            digest.update(repr((self.target, self.is_chat)).encode())
         for rows in (self.train, self.validation, self.test, self.choices):
             for row in rows:
                 digest.update(repr(row).encode("utf-8", "surrogatepass"))
             digest.update(b"\0split")
         return digest.hexdigest()[:32]
 
-    def train_subset(self, n_examples: int, seed: int) -> list[Example]:
+    def train_subset(self, n_examples: int, seed: int) -> list[Example] | list[Labelled]:
         """The training examples of a cell; for one seed a smaller set is the beginning of a larger one."""
         order = list(range(len(self.train)))
         random.Random(seed).shuffle(order)
-        return [self.train[i] for i in order[:n_examples]]
+        return [self.train[i] for i in order[:n_examples]]  # type: ignore[return-value]
 
 
 def sample(rows: list[Row], n: int) -> list[Row]:
