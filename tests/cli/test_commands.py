@@ -94,7 +94,7 @@ def test_fit_and_report(done: Path) -> None:
     [
         (["fit", "--metric", "cross_entropy", "--axis", "rank"], "cross-entropy, rank: "),
         (["judge"], "any law fits fewer"),
-        (["recommend"], "nats/token"),
+        (["recommend"], "nats"),
         (["recommend", "--target", "cross_entropy=0.001"], "No configuration is predicted to reach cross-entropy"),
         (["check-rule"], "rank-by-examples (under 1,000 examples"),
     ],

@@ -260,11 +260,11 @@ def test_a_target_needs_costs() -> None:
 
 
 def test_a_metric_of_unknown_direction_says_which_it_took() -> None:
-    table = world().with_columns(f1=1 / pl.col("cross_entropy"))
+    table = world().with_columns(bleu=1 / pl.col("cross_entropy"))
 
-    taken, told = recommend(table, metric="f1"), recommend(table, metric="f1", larger_is_better=True)
+    taken, told = recommend(table, metric="bleu"), recommend(table, metric="bleu", larger_is_better=True)
 
-    assert "Smaller f1 is taken to be better." in taken.sentences
+    assert "Smaller bleu is taken to be better." in taken.sentences
     assert told.best is not None
     assert told.best.settings["base_model"] == "large"
     assert not any("taken to be" in sentence for sentence in told.sentences)

@@ -30,7 +30,7 @@ def test_law() -> None:
     assert set(found.params) == {"floor", "amplitude", "exponent"}
     assert describe(found).startswith("cross-entropy falls with rank: 1.")
     assert "one more doubling at 256 buys 0.0" in describe(found)
-    assert describe(found).endswith("nats/token")
+    assert describe(found).endswith("nats")
     assert "the floor is that of this law over these sizes" in found.message
 
 

@@ -38,8 +38,8 @@ def test_smallest_within_noise_follows_from_the_pooled_seed_spread(tmp_path: Pat
     assert advice is not None
     assert "rank 4" in advice.best.label
     assert "rank 2" in advice.smallest.label  # 0.15 worse: within; rank 1 is 0.40 worse: not
-    assert advice.worse_by == "0.150 [-0.075, 0.375] nats/token worse"
-    assert advice.best.sentence(advice.noise) == "2.05 [1.89, 2.21] nats/token, mean of 2 seeds"  # 3.182 · 0.0707 / √2
+    assert advice.worse_by == "0.150 [-0.075, 0.375] nats worse"
+    assert advice.best.sentence(advice.noise) == "2.05 [1.89, 2.21] nats, mean of 2 seeds"  # 3.182 · 0.0707 / √2
 
 
 def test_one_seed_says_that_training_noise_is_unknown(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_averages_say_where_cross_entropy_does_not_fall(tmp_path: Path) -> None:
     assert average.axis == "rank"
     # The paired changes are -0.5 and -0.4: -0.45 ± 12.71 · 0.05, Student's t with one degree of freedom.
     ends = "from 3.050 at rank 1 to 2.600 at rank 16"
-    assert f"falls over the whole range, {ends}, a change of -0.45 [-1.09, 0.19] nats/token" in average.short
+    assert f"falls over the whole range, {ends}, a change of -0.45 [-1.09, 0.19] nats" in average.short
     assert "does not fall from rank 4 to rank 16" in average.short
 
 
@@ -125,7 +125,7 @@ def test_equal_seeds_say_nothing_of_noise(tmp_path: Path) -> None:
 
     assert advice is not None
     assert "every seed gave the same values" in advice.noise.said
-    assert advice.best.sentence(advice.noise) == "1.900 nats/token, mean of 2 seeds"
+    assert advice.best.sentence(advice.noise) == "1.900 nats, mean of 2 seeds"
 
 
 def test_with_one_seed_a_difference_has_no_interval(tmp_path: Path) -> None:

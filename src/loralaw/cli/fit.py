@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from loralaw.cli.source import Source, table_of
+from loralaw.cli.source import Source, Task, table_of
 
 
 def fit(
@@ -16,6 +16,7 @@ def fit(
         list[str] | None, typer.Option(help="Column of the sizes; every known one if not given.", show_default=False)
     ] = None,
     joint: Annotated[bool, typer.Option("--joint", help="One law along all axes, instead of one along each.")] = False,
+    task: Task = None,
 ) -> None:
     """Fit a scaling law to every metric along every axis, and say what holds.
 
@@ -25,7 +26,7 @@ def fit(
     from loralaw.laws import fit_all, fit_all_jointly
     from loralaw.report import terminal_joint_laws, terminal_laws
 
-    table, screen = table_of(source), console()
+    table, screen = table_of(source, task), console()
     if joint:
         screen.print(terminal_joint_laws(fit_all_jointly(table, metrics=metric, axes=axis)))
     else:

@@ -119,7 +119,7 @@ def _results(record: dict[str, Any]) -> list[tuple[str, str]]:
     measured, absent = record["metrics"], record["absent_metrics"]
     rows = []
     for title, name, stderr, unit in (
-        ("test cross-entropy", "cross_entropy", "cross_entropy_stderr", " nats/token"),
+        ("test cross-entropy", "cross_entropy", "cross_entropy_stderr", " nats"),
         ("perplexity", "perplexity", None, ""),
         ("accuracy", "accuracy", "accuracy_stderr", ""),
         ("MIUB", "miub_nats", "miub_stderr_nats", " nats"),

@@ -13,8 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from loralaw.errors import TableError
+
 # Every designed column, and columns that are functions of designed ones and stand in for them where they are absent.
-DESIGN = ("base_model", "method", "rank", "n_train_examples", "template")
+DESIGN = ("base_model", "method", "rank", "n_train_examples", "task", "template")
 _STANDS_IN = {"base_model": "n_params_total", "n_train_examples": "n_train_tokens"}
 # The designed column that moves when the axis moves, and so cannot be held fixed along it.
 _MOVES_WITH = {
@@ -24,6 +26,18 @@ _MOVES_WITH = {
     "n_params_total": "base_model",
     "n_params_trainable": "rank",
 }
+
+
+def check_one_task(table: pl.DataFrame) -> None:
+    """Raise `TableError` where rows are of several tasks: what is best for one says nothing of another."""
+    if "task" not in table.columns:
+        return
+    tasks = table["task"].drop_nulls().unique().sort().to_list()
+    if len(tasks) > 1:
+        raise TableError(
+            f"the table has {len(tasks)} tasks ({', '.join(map(str, tasks))}), whose results cannot be compared: keep "
+            "the rows of one (--task on a command line)"
+        )
 
 
 def context_columns(table: pl.DataFrame, axes: Sequence[str]) -> list[str]:

@@ -47,11 +47,18 @@ class Axis:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("cross_entropy", "cross-entropy", "nats/token", increasing=False, bound=0.0),
+        Metric("cross_entropy", "cross-entropy", "nats", increasing=False, bound=0.0),
         Metric("cross_entropy_per_byte", "cross-entropy per byte", "nats/byte", increasing=False, bound=0.0),
         Metric("perplexity", "perplexity", "", increasing=False, bound=1.0),
         Metric("accuracy", "accuracy", "", increasing=True, bound=1.0),
         Metric("choice_accuracy", "choice accuracy", "", increasing=True, bound=1.0),
+        Metric("choice_accuracy_sum", "choice accuracy by summed likelihood", "", increasing=True, bound=1.0),
+        Metric("f1", "F1", "", increasing=True, bound=1.0),
+        Metric("matthews_correlation", "Matthews correlation", "", increasing=True, bound=1.0),
+        Metric("pearson", "Pearson correlation", "", increasing=True, bound=1.0),
+        Metric("spearman", "Spearman correlation", "", increasing=True, bound=1.0),
+        Metric("mean_squared_error", "mean squared error", "", increasing=False, bound=0.0),
+        Metric("other_choice_accuracy", "choice accuracy on other tasks", "", increasing=None, bound=None),
         Metric("miub_nats", "MIUB", "nats", increasing=None, bound=None),
         Metric("jsd_nats", "Jensen-Shannon divergence", "nats", increasing=None, bound=None),
         Metric("norm_ratio", "norm ratio ‖u‖/‖z‖", "", increasing=None, bound=None),

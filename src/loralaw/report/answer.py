@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, with_interval
 from loralaw.report.cells import CONFIGURATION, finished, label
 from loralaw.report.law_panels import level_rows
+from loralaw.report.scores import too_long
 from loralaw.report.wording import counted, duration, listed, significant, size
 
 QUALITY = "cross_entropy"
@@ -27,7 +28,7 @@ class Noise:
     """How far cross-entropies of equal configurations lie apart.
 
     Args:
-        deviation: Standard deviation between cells that differ by seed only, in nats/token; with one seed the standard
+        deviation: Standard deviation between cells that differ by seed only, in nats; with one seed the standard
             error of a cell on the test set; NaN where neither is known.
         n_degrees_of_freedom: That it was estimated with; 0 with one seed.
         said: The same in a sentence.
@@ -72,9 +73,9 @@ class Configuration:
     """
 
     def sentence(self, noise: Noise) -> str:
-        """`2.31 [2.29, 2.33] nats/token, mean of 2 seeds`."""
+        """`2.31 [2.29, 2.33] nats, mean of 2 seeds`."""
         seeds = f"mean of {self.n_seeds} seeds" if self.n_seeds > 1 else "one seed"
-        return f"{noise.around(self.cross_entropy, self.n_seeds)} nats/token, {seeds}"
+        return f"{noise.around(self.cross_entropy, self.n_seeds)} nats, {seeds}"
 
     @property
     def cost(self) -> str:
@@ -93,9 +94,9 @@ class Advice:
 
     @property
     def worse_by(self) -> str:
-        """`0.011 [-0.003, 0.025] nats/token worse`: the smallest beside the best."""
+        """`0.011 [-0.003, 0.025] nats worse`: the smallest beside the best."""
         difference = self.smallest.cross_entropy - self.best.cross_entropy
-        return f"{self.noise.around(difference, self.smallest.n_seeds, self.best.n_seeds)} nats/token worse"
+        return f"{self.noise.around(difference, self.smallest.n_seeds, self.best.n_seeds)} nats worse"
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ def noise_of(table: pl.DataFrame) -> Noise:
         return Noise(
             deviation,
             free,
-            f"Noise: cells that differ by seed only spread by {significant(deviation)} nats/token (standard deviation, "
-            f"{counted(free, 'degree')} of freedom); two 2-seed means closer than {significant(pair)} nats/token are "
+            f"Noise: cells that differ by seed only spread by {significant(deviation)} nats (standard deviation, "
+            f"{counted(free, 'degree')} of freedom); two 2-seed means closer than {significant(pair)} nats are "
             "not told apart at 95 %.",
         )
     error = _test_error(measured)
@@ -159,7 +160,7 @@ def noise_of(table: pl.DataFrame) -> Noise:
     else:
         said = (
             "Noise: every configuration ran with one seed, so only the test set's own error is known "
-            f"(± {significant(_NORMAL_95 * error)} nats/token at 95 %). The noise of training is not in it."
+            f"(± {significant(_NORMAL_95 * error)} nats at 95 %). The noise of training is not in it."
         )
     return Noise(error, 0, said)
 
@@ -202,6 +203,7 @@ def limits(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit
         *_unfinished(table, n_planned),
         *_short_axes(table),
         *_few_seeds(table),
+        *too_long(table),
         *_left_out(fits),
         *_floor(fits),
         *_scaling(records),
@@ -307,7 +309,7 @@ def _average(fit: LawFit) -> Average:
     names = [_named(fit.axis, size(float(level))) for level in fit.levels]
     rises = [i for i in range(len(means) - 1) if means[i + 1] >= means[i]]
     first, last = (f"{significant(means[i], 4)} at {names[i]}" for i in (0, -1))
-    ends = f"from {first} to {last}, a change of {_change(fit)} nats/token"
+    ends = f"from {first} to {last}, a change of {_change(fit)} nats"
     if not rises:
         said = f"falls at every step, {ends}"
     else:

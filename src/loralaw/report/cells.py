@@ -10,7 +10,7 @@ import polars as pl
 from loralaw.report.layer_measures import stderr_name
 from loralaw.report.wording import duration, significant, size, whole
 
-CONFIGURATION = ["base_model", "method", "rank", "n_train_examples", "template"]
+CONFIGURATION = ["base_model", "method", "rank", "n_train_examples", "task", "template"]
 """What a user chooses; cells of one configuration differ by seed only."""
 
 MAX_CELLS_SHOWN = 400
@@ -21,12 +21,20 @@ COLUMNS: list[tuple[str, str, str]] = [
     ("method", "Method", "text"),
     ("rank", "Rank", "whole"),
     ("n_train_examples", "Examples", "whole"),
+    ("task", "Task", "text"),
     ("template", "Template", "text"),
     ("seed", "Seed", "whole"),
     ("status", "Status", "text"),
-    ("cross_entropy", "Cross‑entropy (nats/token)", "number"),
+    ("cross_entropy", "Cross‑entropy (nats)", "number"),
     ("accuracy", "Accuracy", "number"),
     ("choice_accuracy", "Choice accuracy", "number"),
+    ("base_choice_accuracy", "Base’s choice accuracy", "number"),
+    ("majority_accuracy", "Commonest answer", "number"),
+    ("f1", "F1", "number"),
+    ("matthews_correlation", "Matthews", "number"),
+    ("pearson", "Pearson", "number"),
+    ("spearman", "Spearman", "number"),
+    ("other_choice_accuracy", "Other tasks", "number"),
     ("miub_nats", "MIUB (nats)", "number"),
     ("train_seconds", "Training", "seconds"),
 ]
@@ -92,7 +100,7 @@ def hover_lines(row: dict[str, Any]) -> list[str]:
     ]
     if row["cross_entropy"] is not None:
         error = f" ± {significant(row['cross_entropy_stderr'], 2)}" if row["cross_entropy_stderr"] is not None else ""
-        lines.append(f"cross-entropy {significant(row['cross_entropy'])}{error} nats/token")
+        lines.append(f"cross-entropy {significant(row['cross_entropy'])}{error} nats")
     if row["train_seconds"] is not None:
         lines.append(f"trained in {duration(row['train_seconds'])}")
     return [line for line in lines if line]
@@ -104,7 +112,7 @@ def columns_with_values(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     columns = [
         c for c in COLUMNS if c[0] in always or (c[0] in table.columns and table[c[0]].null_count() < table.height)
     ]
-    return [c for c in columns if c[0] != "method" or table["method"].n_unique() > 1]
+    return [c for c in columns if c[0] not in ("method", "task") or table[c[0]].n_unique() > 1]
 
 
 def table_rows(table: pl.DataFrame) -> list[dict[str, Any]]:

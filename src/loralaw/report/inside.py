@@ -103,7 +103,7 @@ def _average(name: str, records: list[dict[str, Any]]) -> BaseModelLayers:
 
 def _setting(record: dict[str, Any]) -> str:
     cell = record["cell"]
-    return repr((cell["method"], cell["n_train_examples"], cell.get("template")))
+    return repr((cell["method"], cell["n_train_examples"], cell["task"], cell.get("template")))
 
 
 def _along(base: BaseModelLayers, measure: str, column: str) -> list[float | None]:

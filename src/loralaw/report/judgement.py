@@ -23,7 +23,7 @@ def terminal_judgement(found: Judgement) -> RenderableType:
     parts: list[RenderableType] = [Text(sentence) for sentence in judgement_sentences(found)]
     if found.scores:
         caption = "[95 % interval]; " + "; ".join(f"{name}: {meaning}" for name, meaning in SCORES)
-        parts += [Text(), _table(("metric", "axis", *(name for name, _ in SCORES)), score_rows(found), caption)]
+        parts += [Text(), _table(("metric", "axis", *(name for name, _ in SCORES)), judgement_rows(found), caption)]
     if found.agreements:
         downstream = metric_named(found.agreements[0].downstream).label
         heading = f"agreement with {downstream}"
@@ -42,7 +42,7 @@ def judgement_sentences(found: Judgement) -> list[str]:
     ]
 
 
-def score_rows(found: Judgement) -> list[tuple[str, ...]]:
+def judgement_rows(found: Judgement) -> list[tuple[str, ...]]:
     """Metric, axis, and the four scores with their intervals."""
     return [
         (

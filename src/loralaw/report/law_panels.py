@@ -183,6 +183,6 @@ def _at(fit: LawFit, x: list[float]) -> tuple[list[float], list[float], list[flo
 
 
 def title_of(quantity: Metric | Axis) -> str:
-    """`Cross-entropy (nats/token)`; a unit that the label names already is left out."""
+    """`Cross-entropy (nats)`; a unit that the label names already is left out."""
     label = quantity.label[:1].upper() + quantity.label[1:]
     return f"{label} ({quantity.unit})" if quantity.unit and quantity.unit not in label else label

@@ -10,11 +10,12 @@ from loralaw.report import cells, inside, plots, provenance
 from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
 from loralaw.report.cost import cost_figure
 from loralaw.report.html_page import render_page
-from loralaw.report.judgement import SCORES, agreement_rows, judgement_sentences, score_rows
+from loralaw.report.judgement import SCORES, agreement_rows, judgement_rows, judgement_sentences
 from loralaw.report.law_panels import VIEWS, HeldOut, held_out, law_figures, level_rows, series_of, title_of
 from loralaw.report.layer_measures import measures_in
 from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
 from loralaw.report.row_scale_patterns import patterns
+from loralaw.report.scores import by_task, other_task_rows, score_columns, score_rows, template_rows
 from loralaw.report.wording import counted, duration
 from loralaw.store import Study, write_text
 
@@ -62,8 +63,8 @@ def render(study: Study) -> str:
         subtitle=subtitle(table, len(study.planned_keys)),
         **_answer(table, records, fits, len(study.planned_keys)),
         **_laws(table, shown, checks),
-        judgement=_judgement(table),
-        next_steps=_next_steps(table),
+        judgements=[(task, _judgement(part)) for task, part in by_task(table) if cells.finished(part).height],
+        **_scores(table, records),
         **_inside(layers),
         row_scales=_row_scales(scales),
         cost_is_drawn=figures["cost"] is not None,
@@ -79,7 +80,7 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
         "n_finished": cells.finished(table).height,
         "nothing_to_say": nothing_to_say(table, n_planned),
         "averages": averages(fits),
-        "advice": advise(table),
+        "advised": [(task, advice, _next_steps(part)) for task, part in by_task(table) if (advice := advise(part))],
         "headlines": [
             (title_of(METRICS[metric]), [(AXES[f.axis].label, sentence(f)) for f in shown if f.metric == metric])
             for metric in HEADLINE_METRICS
@@ -118,14 +119,21 @@ def _laws(table: pl.DataFrame, fits: list[LawFit], checks: list[HeldOut | None])
     return {"metrics": [(m, title_of(METRICS[m])) for m in metrics], "panels": panels, "legend": legend, "views": VIEWS}
 
 
-def _judgement(table: pl.DataFrame) -> dict[str, Any] | None:
-    """Which metric obeys the law; None before any cell has finished."""
-    if not cells.finished(table).height:
-        return None
+def _scores(table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "scores": score_rows(table),
+        "score_columns": score_columns(table),
+        "template_scores": template_rows(table),
+        "other_tasks": other_task_rows(records),
+    }
+
+
+def _judgement(table: pl.DataFrame) -> dict[str, Any]:
+    """Which metric obeys the law, in the cells of one task."""
     found = judge(table)
     return {
         "sentences": judgement_sentences(found),
-        "scores": score_rows(found),
+        "scores": judgement_rows(found),
         "meanings": SCORES,
         "agreements": agreement_rows(found),
         "downstream": metric_named(found.agreements[0].downstream).label if found.agreements else "",
@@ -195,8 +203,9 @@ def _axes(table: pl.DataFrame) -> str:
     ranked = table.filter(pl.col("rank").is_not_null())
     crossed = ranked if ranked.height else table
     axes = [("base_model", "base model"), ("rank", "rank"), ("n_train_examples", "data size"), ("seed", "seed")]
-    if crossed["method"].n_unique() > 1:
-        axes.insert(1, ("method", "method"))
+    for column in ("template", "task", "method"):
+        if crossed[column].n_unique() > 1:
+            axes.insert(1, (column, column))
     counts = " × ".join(counted(crossed[c].n_unique(), noun) for c, noun in axes if crossed[c].drop_nulls().len())
     if not ranked.height:
         return f"full fine-tuning of {counts}"

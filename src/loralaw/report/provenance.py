@@ -5,7 +5,9 @@ from typing import Any
 
 import yaml
 
-SHOWN_APART = ("command", "data_hash", "base_model_hashes")
+from loralaw.store import task_label
+
+SHOWN_APART = ("command", "base_model_hashes")
 
 
 def settings_text(settings: dict[str, Any]) -> str:
@@ -35,7 +37,7 @@ def hashes(records: list[dict[str, Any]]) -> list[tuple[str, str]]:
     for record in records:
         cell = record["cell"]
         found.setdefault((f"base model {cell['base_model']}", str(cell.get("base_model_hash"))))
-        found.setdefault(("data", str(cell.get("data_hash"))))
+        found.setdefault((f"data of {task_label(cell.get('task') or {})}", str(cell.get("data_hash"))))
     return sorted(found)
 
 

@@ -12,6 +12,7 @@ from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
 from loralaw.report.page import subtitle
+from loralaw.report.scores import by_task
 from loralaw.report.wording import ABSENT, counted, significant
 from loralaw.store import Study
 
@@ -34,7 +35,7 @@ def terminal_summary(study: Study) -> RenderableType:
         *([Text(missing)] if left else []),
         Text(),
         *((_answer(fits), Text(), _laws(shown), Text()) if shown else ()),
-        _where(study, advise(table)),
+        _where(study, [(task, advise(part)) for task, part in by_task(table)]),
     )
 
 
@@ -106,9 +107,13 @@ def _with_interval(row: dict[str, float | None], name: str) -> str:
     return f"{significant(row[name])} [{significant(row[f'{name}_low'])}, {significant(row[f'{name}_high'])}]"
 
 
-def _where(study: Study, advice: Advice | None) -> Table:
+def _where(study: Study, advised: list[tuple[str, Advice | None]]) -> Table:
     grid = _grid()
-    if advice:
+    for task, advice in advised:
+        if advice is None:
+            continue
+        if task:
+            grid.add_row(Text(task), Text())
         best, smallest = advice.best, advice.smallest
         grid.add_row(Text("best measured"), Text(f"{best.label}: {best.sentence(advice.noise)}; {best.cost}"))
         if smallest.keys != best.keys:

@@ -17,6 +17,7 @@ from loralaw.spec.methods import method_spec as method_spec
 from loralaw.spec.salvage import Salvage as Salvage
 from loralaw.spec.study_spec import FILE_ENDINGS as FILE_ENDINGS
 from loralaw.spec.study_spec import EvaluationSpec as EvaluationSpec
+from loralaw.spec.study_spec import LoadingSpec as LoadingSpec
 from loralaw.spec.study_spec import StudySpec as StudySpec
 from loralaw.spec.study_spec import TaskSpec as TaskSpec
 from loralaw.spec.study_spec import TemplateSpec as TemplateSpec

@@ -30,6 +30,8 @@ class Cell:
     training: dict[str, Any]
     evaluation: dict[str, Any]
     template: str | None = None
+    n_labels: int | None = None
+    """Outputs of the head that the task needs on top of the base model; None where text is learned."""
 
     @cached_property
     def key(self) -> str:

@@ -11,12 +11,15 @@ from pydantic import BaseModel, ValidationError
 from loralaw.errors import Problem, SpecError, did_you_mean
 from loralaw.spec.methods import METHOD_NAMES, method_class
 from loralaw.spec.salvage import salvage
-from loralaw.spec.study_spec import EvaluationSpec, StudySpec, TaskSpec, TrainingSpec
+from loralaw.spec.study_spec import EvaluationSpec, LoadingSpec, StudySpec, TaskSpec, TemplateSpec, TrainingSpec
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "task": TaskSpec,
+    "tasks": TaskSpec,
+    "templates": TemplateSpec,
     "training": TrainingSpec,
     "evaluation": EvaluationSpec,
+    "loading": LoadingSpec,
 }
 
 
@@ -82,10 +85,14 @@ def parse_study(raw: Any, source: str, folder: Path | None = None) -> StudySpec:
 
 def _anchored(spec: StudySpec, folder: Path) -> StudySpec:
     """Relative data files and model folders, as seen from the study file."""
-    fields = ("file", "validation_file", "test_file")
-    files = {f: folder / p for f in fields if (p := getattr(spec.task, f)) is not None}
     models = [str(folder / m) if m.startswith(".") else m for m in spec.base_models]
-    return spec.model_copy(update={"task": spec.task.model_copy(update=files), "base_models": models})
+    task, tasks = spec.task and _anchored_task(spec.task, folder), [_anchored_task(t, folder) for t in spec.tasks]
+    return spec.model_copy(update={"task": task, "tasks": tasks, "base_models": models})
+
+
+def _anchored_task(task: TaskSpec, folder: Path) -> TaskSpec:
+    fields = ("file", "validation_file", "test_file", "data_dir")
+    return task.model_copy(update={f: folder / p for f in fields if (p := getattr(task, f)) is not None})
 
 
 def _problems(error: ValidationError) -> list[Problem]:

@@ -30,6 +30,11 @@ class TaskSpec(Settings):
     completion_column: Name | None = None
     """The column that is learned and scored after the prompt."""
 
+    @property
+    def label(self) -> str:
+        """What tables and people call the task."""
+        return self.name or (self.file.name if self.file else "")
+
     @model_validator(mode="after")
     def _one_source(self) -> "TaskSpec":
         if (self.name is None) == (self.file is None):
@@ -60,6 +65,11 @@ class TemplateSpec(Settings):
     """What is learned; of a multiple-choice task `{choice}` is one of its options, and every option is scored."""
     chat: Annotated[bool, Field(strict=True)] = False
     """Put prompt and completion into the turns of the tokenizer's chat template."""
+
+    @property
+    def label(self) -> str:
+        """What tables and people call the template."""
+        return self.name
 
     @model_validator(mode="after")
     def _both_texts(self) -> "TemplateSpec":
@@ -134,15 +144,34 @@ class EvaluationSpec(Settings):
     """Four-way questions for the choice accuracy, where the task has them."""
     probe_examples: Count = 32
     """Rows of the validation split on which MIUB is measured."""
+    other_tasks: list[Name] = Field(default=[])
+    """Multiple-choice tasks that a cell was not trained on, scored before and after: what was forgotten. As many
+    questions each as `choice_questions`."""
+
+
+class LoadingSpec(Settings):
+    """How base models are loaded; what is off by default runs code of strangers, or may."""
+
+    quantisation: Literal["4bit", "8bit"] | None = None
+    """Store the frozen weights in fewer bits (bitsandbytes)."""
+    trust_remote_code: Annotated[bool, Field(strict=True)] = False
+    """Run Python code that comes with a model."""
+    pickled_weights: Annotated[bool, Field(strict=True)] = False
+    """Also load weights that are pickles, if there are no safetensors."""
 
 
 class StudySpec(Settings):
-    """A named set of cells: every combination of base model, method, rank, data size and seed, or a star of them."""
+    """A named set of cells: every combination of base model, task, template, method, rank, size and seed, or a star."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", strict=True)] = "study"
     base_models: Annotated[list[Name], Field(min_length=1)]
     """Embedded names, local folders and hub names alike."""
-    task: TaskSpec
+    tasks: list[TaskSpec] = Field(default=[])
+    """Several tasks, each learned and measured by cells of its own."""
+    task: TaskSpec | None = Field(default=None, validate_default=True)
+    """The same for one."""
+    templates: list[TemplateSpec] = Field(default=[])
+    """How rows become text, an axis of the study; the task's own way if none is given."""
     methods: list[Annotated[MethodSpec, Field(discriminator="name")]] = Field(default=[LoraMethod()], min_length=1)
     ranks: list[Rank] = Field(default=[], validate_default=True)
     """Of every method but `full`, which has none; empty only where there is no other method."""
@@ -154,6 +183,7 @@ class StudySpec(Settings):
     """All combinations, or one axis at a time around the middle entry of each list."""
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
+    loading: LoadingSpec = LoadingSpec()
     packing: Annotated[bool, Field(strict=True)] = True
     """Train cells of one base model together; the results are the same without, only slower."""
     trackers: list[Literal["tensorboard", "trackio", "wandb"]] = Field(default=[])
@@ -166,6 +196,23 @@ class StudySpec(Settings):
             return {"file": value} if value.lower().endswith(FILE_ENDINGS) else {"name": value}
         return value
 
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _tasks_by_name(cls, value: Any) -> Any:
+        return [cls._task_by_name(task) for task in value] if isinstance(value, list) else value
+
+    @field_validator("templates", mode="before")
+    @classmethod
+    def _templates_by_name(cls, value: Any) -> Any:
+        return [{"name": t} if isinstance(t, str) else t for t in value] if isinstance(value, list) else value
+
+    @field_validator("task")
+    @classmethod
+    def _one_or_several(cls, value: TaskSpec | None, info: ValidationInfo) -> TaskSpec | None:
+        if "tasks" in info.data and (value is None) == (not info.data["tasks"]):
+            raise ValueError("is required and missing" if value is None else "give task or tasks, not both")
+        return value
+
     @field_validator("methods", mode="before")
     @classmethod
     def _methods_by_name(cls, value: Any) -> Any:
@@ -173,6 +220,14 @@ class StudySpec(Settings):
             return value
         sections = [{"name": m} if isinstance(m, str) else m for m in value]
         return [{"name": "lora", **m} if isinstance(m, dict) else m for m in sections]
+
+    @field_validator("tasks", "templates")
+    @classmethod
+    def _names_tell_apart(cls, value: list[Any]) -> list[Any]:
+        labels = [entry.label for entry in value]
+        if repeated := [label for i, label in enumerate(labels) if label in labels[:i]]:
+            raise ValueError(f"{repeated[0]} stands twice: its cells could not be told apart")
+        return value
 
     @field_validator("base_models", "methods", "ranks", "sizes", "seeds", "trackers")
     @classmethod
@@ -203,6 +258,11 @@ class StudySpec(Settings):
                 f"put another method in the middle of methods ({len(methods)} are given), or use grid"
             )
         return value
+
+    @property
+    def all_tasks(self) -> list[TaskSpec]:
+        """The tasks of the study, one or several."""
+        return self.tasks if self.task is None else [self.task]
 
     def settings(self) -> dict[str, Any]:
         """The study with every default written out, as plain JSON types."""

@@ -1,6 +1,7 @@
 """From records to the table of a study: one row a cell, one column a number."""
 
 from collections.abc import Iterable
+from pathlib import PurePath
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "n_train_tokens": pl.Int64(),
     "n_params_total": pl.Int64(),
     "n_params_trainable": pl.Int64(),
+    "task": pl.String(),
     "template": pl.String(),
     "seed": pl.Int64(),
     "status": pl.String(),
@@ -28,6 +30,22 @@ COLUMNS: dict[str, pl.DataType] = {
     "accuracy_stderr": pl.Float64(),
     "choice_accuracy": pl.Float64(),
     "choice_accuracy_stderr": pl.Float64(),
+    "f1": pl.Float64(),
+    "f1_stderr": pl.Float64(),
+    "matthews_correlation": pl.Float64(),
+    "matthews_correlation_stderr": pl.Float64(),
+    "pearson": pl.Float64(),
+    "pearson_stderr": pl.Float64(),
+    "spearman": pl.Float64(),
+    "spearman_stderr": pl.Float64(),
+    "mean_squared_error": pl.Float64(),
+    "mean_squared_error_stderr": pl.Float64(),
+    "majority_accuracy": pl.Float64(),
+    "base_cross_entropy": pl.Float64(),
+    "base_accuracy": pl.Float64(),
+    "base_choice_accuracy": pl.Float64(),
+    "other_choice_accuracy": pl.Float64(),
+    "base_other_choice_accuracy": pl.Float64(),
     "miub_nats": pl.Float64(),
     "miub_stderr_nats": pl.Float64(),
     "jsd_nats": pl.Float64(),
@@ -36,6 +54,9 @@ COLUMNS: dict[str, pl.DataType] = {
     "cosine": pl.Float64(),
     "effective_rank": pl.Float64(),
     "train_loss": pl.Float64(),
+    "n_train_examples_cut": pl.Int64(),
+    "n_test_rows_cut": pl.Int64(),
+    "n_questions_cut": pl.Int64(),
     "n_steps": pl.Int64(),
     "n_tokens_processed": pl.Int64(),
     "train_seconds": pl.Float64(),
@@ -49,7 +70,10 @@ COLUMNS: dict[str, pl.DataType] = {
 }
 """Units: cross-entropy nats a token (per byte: nats a byte of text), MIUB and Jensen-Shannon nats, times seconds.
 
-`rank` is null for full fine-tuning. `path` is the way a cell was trained: packed, or trainer (alone, transformers').
+`base_…` are what the base model scores without any adapter, `majority_accuracy` what the commonest answer does, and
+`…other_choice_accuracy` the mean over tasks that the cell was not trained on. `…_cut` count texts that were longer than
+`max_length`. `rank` is null for full fine-tuning. `path` is the way a cell was trained: packed, or trainer (alone,
+transformers').
 """
 
 COSTS_OF_A_RUN = ("train_seconds", "evaluate_seconds", "peak_memory_bytes", "n_cells_together", "device")
@@ -68,9 +92,11 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
         **cell,
         **record["counts"],
         **record["metrics"],
+        **record.get("baseline", {}),
         **record["cost"],
         "key": record["key"],
         "method": method_label(cell["method"]),
+        "task": task_label(cell["task"]),
         "status": record["status"],
         "path": provenance.get("path"),
         "n_cells_together": len(provenance.get("pack", [])) or None,
@@ -89,6 +115,11 @@ def wrong_columns(record: dict[str, Any]) -> list[str]:
 
 
 _KINDS: dict[pl.DataType, tuple[type, ...]] = {pl.String(): (str,), pl.Int64(): (int,), pl.Float64(): (float, int)}
+
+
+def task_label(task: dict[str, Any]) -> str:
+    """The name of a task as a cell stores it, or of its file."""
+    return str(task.get("name") or PurePath(str(task.get("file", ""))).name)
 
 
 def method_label(method: dict[str, Any]) -> str:

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from loralaw.models import is_quantised
 from loralaw.spec import Cell
 from loralaw.study.check import CheckedStudy
-from loralaw.tasks import sample
+from loralaw.tasks import TaskData, sample
 from loralaw.training import has_row_scale, machine, n_params_trainable, n_steps_of, path_of
 from loralaw.training.flops import ModelShapes, TrainingShape, evaluate_flops, n_tokens_processed, train_flops
 from loralaw.training.quantised import quantised_bytes
@@ -43,11 +42,11 @@ class Needs:
 
     def __init__(self, checked: CheckedStudy) -> None:
         self._checked = checked
-        self._known: dict[tuple[str, str, int | None, int], CellNeeds] = {}
+        self._known: dict[tuple[str, str, str, int | None, int], CellNeeds] = {}
         self._shapes = {name: ModelShapes.of(model.skeleton) for name, model in checked.models.items()}
 
     def of(self, cell: Cell) -> CellNeeds:
-        kind = cell.base_model, str(cell.method), cell.rank, cell.n_train_examples
+        kind = cell.base_model, cell.data_hash, str(cell.method), cell.rank, cell.n_train_examples
         if kind not in self._known:
             self._known[kind] = self._work_out(cell)
         return self._known[kind]
@@ -68,12 +67,12 @@ class Needs:
         return self.process_bytes(pack[0].base_model) + sum(self.of(cell).memory_bytes for cell in pack)
 
     def _work_out(self, cell: Cell) -> CellNeeds:
-        model, shapes = self._checked.models[cell.base_model], self._shapes[cell.base_model]
+        skeleton, shapes = self._checked.skeleton_of(cell), self._shapes[cell.base_model]
         training = TrainingShape(n_steps_of(cell), cell.training["batch_size"], cell.training["max_length"])
-        n_trainable = n_params_trainable(model.skeleton, cell.method, cell.rank)
-        n_rows, length = self._n_rows_measured, training.length
+        n_trainable = n_params_trainable(skeleton, cell.method, cell.rank)
+        n_rows, length = self._n_rows_measured(self._checked.data_of(cell)), training.length
         return CellNeeds(
-            path=path_of(cell, model.skeleton.config),
+            path=path_of(cell, skeleton.config),
             n_steps=training.n_steps,
             n_tokens=n_tokens_processed(cell.method, training),
             train_flops=train_flops(shapes, cell.method, n_trainable, training),
@@ -89,7 +88,7 @@ class Needs:
         of_pass = machine.cell_bytes(
             config, n_tokens, cell.rank or 0, n_trainable, dtype, has_row_scale=has_row_scale(cell)
         )
-        if path_of(cell, config) == "packed":
+        if path_of(cell, config) == "packed" or cell.n_labels is not None:
             return of_pass
         return of_pass + _LOGIT_BYTES * n_tokens * int(config.get_text_config().vocab_size)
 
@@ -103,9 +102,9 @@ class Needs:
         n_layers = len(targeted_layers(model.skeleton, cell.method["target_modules"]))
         return _RECORD_BYTES + log + _BYTES_OF_LAYER * n_layers
 
-    @cached_property
-    def _n_rows_measured(self) -> int:
+    def _n_rows_measured(self, data: TaskData) -> int:
         """Rows of the test split, of the probe, and of the options of the questions."""
-        data, asked = self._checked.data, self._checked.spec.evaluation
-        n_options = sum(len(question.options) for question in sample(data.choices, asked.choice_questions))
+        asked = self._checked.spec.evaluation
+        questions = [sample(each, asked.choice_questions) for each in (data.choices, *data.other_questions.values())]
+        n_options = sum(len(question.options) for each in questions for question in each)
         return min(len(data.test), asked.test_examples) + min(len(data.validation), asked.probe_examples) + n_options

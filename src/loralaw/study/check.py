@@ -1,7 +1,7 @@
 """Whether a study can run: models, data, ranks and sizes against each other, with all problems at once."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from loralaw.errors import DataError, ModelError, Problem, SpecError
-from loralaw.models import ModelSource, can_be_sharded, check_files, find_model, skeleton
+from loralaw.errors import ModelError, Problem, SpecError
+from loralaw.models import Loading, ModelSource, can_be_sharded, check_files, find_model, skeleton
 from loralaw.spec import (
     AdapterMethod,
     AlphaLoraMethod,
+    Cell,
     MethodSpec,
     Salvage,
     StudySpec,
@@ -21,8 +22,9 @@ from loralaw.spec import (
     load_study,
     parse_study,
 )
+from loralaw.study.check_data import Text, load_data
 from loralaw.study.trackers import missing_trackers
-from loralaw.tasks import TaskData, load_task
+from loralaw.tasks import TaskData
 from loralaw.training import machine, smallest_targeted_dimension, why_not_on
 
 _FEWEST_ROWS = 2
@@ -31,10 +33,16 @@ _FEWEST_ROWS = 2
 
 @dataclass(frozen=True)
 class CheckedModel:
-    """A base model that exists; `skeleton` has its shapes and no weights."""
+    """A base model that exists; a skeleton has its shapes and no weights."""
 
     source: ModelSource
-    skeleton: PreTrainedModel
+    skeletons: dict[int | None, PreTrainedModel]
+    """By the number of labels that a task asks of it; None: as a language model."""
+
+    @property
+    def skeleton(self) -> PreTrainedModel:
+        """Any of them: they differ in their heads only."""
+        return next(iter(self.skeletons.values()))
 
     @cached_property
     def n_params(self) -> int:
@@ -47,16 +55,36 @@ class CheckedStudy:
 
     spec: StudySpec
     models: dict[str, CheckedModel]
-    data: TaskData
+    data: dict[Text, TaskData]
+
+    @cached_property
+    def hashes(self) -> dict[Text, str]:
+        """Of the data, which take a while."""
+        return {text: data.hash for text, data in self.data.items()}
+
+    @cached_property
+    def data_by_hash(self) -> dict[str, TaskData]:
+        return {self.hashes[text]: data for text, data in self.data.items()}
+
+    def data_of(self, cell: Cell) -> TaskData:
+        return self.data_by_hash[cell.data_hash]
+
+    def skeleton_of(self, cell: Cell) -> PreTrainedModel:
+        """The base model of a cell, with the head that its task needs."""
+        return self.models[cell.base_model].skeletons[cell.n_labels]
 
 
-def check_file(path: str | Path) -> CheckedStudy:
+def check_file(path: str | Path, dry: bool = False) -> CheckedStudy:
     """Read a study file and look at everything it names; the file's own mistakes and those of models and data together.
+
+    Args:
+        path: of the file.
+        dry: see `check`.
 
     Raises:
         SpecError: with every problem that was found.
     """
-    return _check_all(lambda: load_study(path), str(path))
+    return _check_all(lambda: load_study(path), str(path), dry)
 
 
 def check_settings(settings: dict[str, Any], source: str) -> CheckedStudy:
@@ -65,12 +93,12 @@ def check_settings(settings: dict[str, Any], source: str) -> CheckedStudy:
     Raises:
         SpecError: with every problem that was found.
     """
-    return _check_all(lambda: parse_study(settings, source), source)
+    return _check_all(lambda: parse_study(settings, source), source, False)
 
 
-def _check_all(read: Callable[[], StudySpec], source: str) -> CheckedStudy:
+def _check_all(read: Callable[[], StudySpec], source: str, dry: bool) -> CheckedStudy:
     try:
-        return check(read(), source)
+        return check(read(), source, dry)
     except SpecError as error:
         if not isinstance(error.rest, Salvage):
             raise
@@ -85,40 +113,47 @@ def _more_problems(rest: Salvage) -> list[Problem]:
     return []
 
 
-def check(spec: StudySpec, source: str = "the study") -> CheckedStudy:
+def check(spec: StudySpec, source: str = "the study", dry: bool = False) -> CheckedStudy:
     """Look at everything that a study names, without loading weights.
 
     Args:
         spec: a validated study.
         source: what the error message calls it, such as its file name.
+        dry: nothing is going to be trained, so that base models need no weights, and published ones no hub.
 
     Raises:
         SpecError: with every problem that was found.
     """
     problems = [*missing_trackers(spec.trackers), *_bound_to_one_device(spec)]
+    data, of_data = load_data(spec)
+    n_labels = list(dict.fromkeys(each.n_labels for each in data.values())) or [None]
     models: dict[str, CheckedModel] = {}
     for index, name in enumerate(spec.base_models):
         try:
-            found = find_model(name)
-            models[name] = CheckedModel(found, skeleton(found))
-            check_files(found, models[name].skeleton.config.get_text_config().vocab_size)
+            models[name] = _look_at(name, spec, n_labels, dry)
         except ModelError as error:
             problems.append(Problem(f"base_models[{index}]", str(error)))
         else:
             problems += _misfits(spec, models[name])
     problems += _same_contents(spec, models)
-    try:
-        data = load_task(spec.task)
-    except DataError as error:
-        problems.append(Problem("task", str(error)))
-        raise SpecError(source, list(dict.fromkeys(problems))) from None
+    problems += of_data
     for index, size in enumerate(spec.sizes):
-        reasons = [_why_not(spec.training, method, size, len(data.train)) for method in spec.methods]
+        n_rows = min((len(each.train) for each in data.values()), default=size)
+        reasons = [_why_not(spec.training, method, size, n_rows) for method in spec.methods]
         if reason := next(filter(None, reasons), None):
             problems.append(Problem(f"sizes[{index}]", f"{size:,} examples asked, {reason}"))
     if problems:
         raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
+
+
+def _look_at(name: str, spec: StudySpec, n_labels: Sequence[int | None], dry: bool) -> CheckedModel:
+    """Raises ModelError."""
+    source = find_model(name, Loading(**spec.loading.model_dump()), dry)
+    skeletons = {count: skeleton(source, count) for count in n_labels}
+    if not source.is_dry:
+        check_files(source, skeletons[n_labels[0]].config.get_text_config().vocab_size)
+    return CheckedModel(source, skeletons)
 
 
 def _same_contents(spec: StudySpec, models: dict[str, CheckedModel]) -> list[Problem]:

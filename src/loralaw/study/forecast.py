@@ -96,7 +96,7 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
     Cost: planning, and a look at every record that is there; below 1 ms a cell.
     """
     choice = ExecutorChoice("local", jobs)
-    checked = check(study) if isinstance(study, StudySpec) else check_file(study)
+    checked = check(study, dry=True) if isinstance(study, StudySpec) else check_file(study, dry=True)
     folder = folder_of(checked, out)
     done = stored_study(folder)
     checked = in_dtype_of(done, checked)

@@ -12,7 +12,7 @@ from loralaw.store import CellFolder
 from loralaw.study.device_processes import train_on_devices
 from loralaw.study.failure import Failure
 from loralaw.tasks import TaskData
-from loralaw.training import EncodedTask, PackEvents, machine, n_devices_of, train_cells
+from loralaw.training import PackEvents, TaskRows, baseline, encode_task, machine, n_devices_of, train_cells
 from loralaw.training.device_group import rank
 
 
@@ -24,7 +24,8 @@ class Workload:
     """Where the folders of the cells are, by key."""
     sources: dict[str, ModelSource]
     """The base models by the names that cells use."""
-    data: TaskData
+    data: dict[str, TaskData]
+    """The tasks by the hashes that cells know them by."""
     n_train_max: int
     """The largest training set of the study, of which smaller ones are parts."""
     lease_path: Path
@@ -45,12 +46,14 @@ class PackJob:
 
 
 class PackTrainer:
-    """Trains the packs of one study in this process; base and token rows stay between packs of one base model."""
+    """Trains the packs of one study in this process; base and token rows stay between packs of one base and task."""
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
         self._base: BaseModel | None = None
-        self._task: EncodedTask | None = None
+        self._task: TaskRows | None = None
+        self._data_hash = ""
+        self._baseline: dict[str, Any] = {}
 
     def train(self, job: PackJob, on_step: Callable[[], None] = lambda: None) -> Failure | None:
         """Train the cells, and write each one's record as soon as it is there.
@@ -85,7 +88,9 @@ class PackTrainer:
     def _train(self, job: PackJob, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
         base, task = self._load(job.cells[0])
         events = PackEvents(step=lambda _: on_step(), log=self._log)
-        yield from train_cells(base, task, job.cells, lambda key: self._folder(key).path, events, job.n_micro_batches)
+        folder_of = lambda key: self._folder(key).path  # noqa: E731
+        for record in train_cells(base, task, job.cells, folder_of, events, job.n_micro_batches):
+            yield {**record, "baseline": self._baseline}
 
     def _log(self, key: str, line: dict[str, Any]) -> None:
         if rank() == 0:
@@ -94,12 +99,15 @@ class PackTrainer:
     def _folder(self, key: str) -> CellFolder:
         return CellFolder(self._workload.cells_folder / key)
 
-    def _load(self, cell: Cell) -> tuple[BaseModel, EncodedTask]:
+    def _load(self, cell: Cell) -> tuple[BaseModel, TaskRows]:
         source = self._workload.sources[cell.base_model]
-        if self._base is None or self._task is None or self._base.source != source:
+        if self._base is None or self._base.source != source or self._base.n_labels != cell.n_labels:
             self._base = self._task = None  # first, so that two bases never lie in memory together
-            self._base = load_base_model(source, machine.device(), n_devices_of(cell))
-            self._task = EncodedTask(self._workload.data, self._base, cell, self._workload.n_train_max)
+            self._base = load_base_model(source, machine.device(), n_devices_of(cell), n_labels=cell.n_labels)
+        if self._task is None or self._data_hash != cell.data_hash:
+            data, self._data_hash = self._workload.data[cell.data_hash], cell.data_hash
+            self._task = encode_task(data, self._base, cell, self._workload.n_train_max)
+            self._baseline = baseline(self._base, self._task, cell)
         return self._base, self._task
 
 

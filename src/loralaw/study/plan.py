@@ -21,10 +21,11 @@ MEMORY_SHARE = 0.7
 
 def plan_cells(checked: CheckedStudy) -> list[Cell]:
     """The cells of a study, resolved: contents instead of names, numbers instead of defaults."""
-    spec, data_hash = checked.spec, checked.data.hash
+    spec = checked.spec
     # Made once: cells that share settings share the objects, of which a large study would have many.
     methods = {id(method): method.model_dump(mode="json", exclude_none=True) for method in spec.methods}
-    task, training = spec.task.model_dump(mode="json", exclude_none=True), spec.training.model_dump(mode="json")
+    tasks = {task: task.model_dump(mode="json", exclude_none=True) for task in spec.all_tasks}
+    training = spec.training.model_dump(mode="json")
     evaluation = spec.evaluation.model_dump(mode="json")
     return [
         Cell(
@@ -34,10 +35,12 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
             rank=point.rank,
             n_train_examples=point.n_train_examples,
             seed=point.seed,
-            task=task,
-            data_hash=data_hash,
+            task=tasks[point.task],
+            data_hash=checked.hashes[point.task, point.template],
             training=training,
             evaluation=evaluation,
+            template=None if point.template is None else point.template.name,
+            n_labels=checked.data[point.task, point.template].n_labels,
         )
         for point in points(spec)
     ]
@@ -84,18 +87,19 @@ def plan_jobs(
 def plan_packs(
     cells: Sequence[Cell], checked: CheckedStudy, needs: Needs, n_workers: int = 1, hardware: Hardware = machine
 ) -> list[list[Cell]]:
-    """Group cells of one base model into packs of nearly equal size.
+    """Group cells of one base model and one task into packs of nearly equal size.
 
     Cells of similar length train together: a pack shrinks when a cell is done, and few cells at once are slow. Cells
     that train alone are packs of one. Base models come in the order of the study. How cells are grouped does
     not change their results.
     """
-    groups: dict[tuple[str, bool], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[str, str, bool], list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.base_model, checked.spec.packing and needs.of(cell).path == "packed"].append(cell)
+        together = checked.spec.packing and needs.of(cell).path == "packed"
+        groups[cell.base_model, cell.data_hash, together].append(cell)
     room = int(MEMORY_SHARE * hardware.available_bytes()) // n_workers
     packs = []
-    for (base_model, together), group in groups.items():
+    for (base_model, _, together), group in groups.items():
         group.sort(key=n_steps_of)
         size = _pack_size(group, needs, room - needs.process_bytes(base_model)) if together else 1
         n_packs = -(-len(group) // size)

@@ -13,6 +13,7 @@ from loralaw.store import RunLease, Study, write_study
 from loralaw.study.cell_needs import Needs
 from loralaw.study.cell_titles import title_of
 from loralaw.study.check import CheckedStudy, check, check_file
+from loralaw.study.check_data import Text
 from loralaw.study.driver import Driver
 from loralaw.study.executors import ExecutorChoice
 from loralaw.study.pack_job import Workload
@@ -99,7 +100,7 @@ def _workload(study: Study, checked: CheckedStudy, lease: RunLease) -> Workload:
     return Workload(
         cells_folder=study.path.absolute() / "cells",
         sources={name: model.source for name, model in checked.models.items()},
-        data=checked.data,
+        data=checked.data_by_hash,
         n_train_max=max(checked.spec.sizes),
         lease_path=lease.path.absolute(),
     )
@@ -112,7 +113,13 @@ def _provenance(checked: CheckedStudy, source: str, folder: Path) -> dict[str, A
         "loralaw": __version__,
         "python": sys.version.split()[0],
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data_hash": checked.data.hash,
+        "data": dict(_provenance_of(checked, text) for text in checked.data),
         "base_model_hashes": {name: model.source.hash for name, model in checked.models.items()},
-        "n_examples": {s: len(getattr(checked.data, s)) for s in ("train", "validation", "test", "choices")},
     }
+
+
+def _provenance_of(checked: CheckedStudy, text: Text) -> tuple[str, dict[str, int | str]]:
+    (task, template), data = text, checked.data[text]
+    title = task.label if template is None else f"{task.label}, template {template.name}"
+    counts = {f"n_{split}": len(getattr(data, split)) for split in ("train", "validation", "test", "choices")}
+    return title, {"hash": checked.hashes[text], **counts}

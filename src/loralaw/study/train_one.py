@@ -16,7 +16,7 @@ from loralaw.study.failure import Failure
 from loralaw.study.one_model import OneModel
 from loralaw.study.plan import plan_cells
 from loralaw.study.progress import RunProgress
-from loralaw.training import EncodedTask, PackEvents, cell_record, machine, n_steps_of, train_cells
+from loralaw.training import PackEvents, baseline, cell_record, encode_task, machine, n_steps_of, train_cells
 
 _SOURCE = "the model to train"
 
@@ -93,14 +93,17 @@ class _Training:
     def record(self) -> dict[str, Any]:
         """Train, measure, and write the record, whatever came of it."""
         cell, folder, progress = self._cell, self._folder, self._progress
-        base = load_base_model(self._checked.models[cell.base_model].source, machine.device())
-        task = EncodedTask(self._checked.data, base, cell, cell.n_train_examples)
+        source = self._checked.models[cell.base_model].source
+        base = load_base_model(source, machine.device(), n_labels=cell.n_labels)
+        task = encode_task(self._checked.data_of(cell), base, cell, cell.n_train_examples)
         folder.begin(cell)
         traceback = None
         progress.begin(self._state())
         try:
             events = PackEvents(step=self._note_step, log=lambda _, line: folder.log(line))
+            beside = baseline(base, task, cell)
             (record,) = train_cells(base, task, [cell], lambda _: folder.path, events)
+            record = {**record, "baseline": beside}
         except StorageError:
             raise
         except Exception as error:

@@ -4,6 +4,8 @@ from loralaw.tasks.encode import NOT_SCORED as NOT_SCORED
 from loralaw.tasks.encode import EncodedRows as EncodedRows
 from loralaw.tasks.encode import encode_choices as encode_choices
 from loralaw.tasks.encode import encode_examples as encode_examples
+from loralaw.tasks.encode_labelled import LabelledRows as LabelledRows
+from loralaw.tasks.encode_labelled import encode_labelled as encode_labelled
 from loralaw.tasks.load_task import load_task as load_task
 from loralaw.tasks.task_data import Choice as Choice
 from loralaw.tasks.task_data import Example as Example

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -57,9 +58,9 @@ class TaskData:
     """
 
     name: str
-    train: list[Example] | list[Labelled]
-    validation: list[Example] | list[Labelled]
-    test: list[Example] | list[Labelled]
+    train: Sequence[Example | Labelled]
+    validation: Sequence[Example | Labelled]
+    test: Sequence[Example | Labelled]
     choices: list[Choice] = field(default_factory=list)
     """Questions of the test split; there are none of `Labelled` rows."""
     target: Target | None = None
@@ -67,27 +68,35 @@ class TaskData:
     """Whether prompts and completions go into the turns of the tokenizer's chat template."""
     majority_accuracy: float | None = None
     """Of always giving the answer that is commonest in train, on the questions or the labelled rows of test."""
+    other_questions: dict[str, list[Choice]] = field(default_factory=dict)
+    """Of tasks that a study does not train on, by name."""
+
+    @property
+    def n_labels(self) -> int | None:
+        """Outputs of the head that the task needs on top of a base model; None where text is learned."""
+        return None if self.target is None else max(1, len(self.target.classes))
 
     @property
     def hash(self) -> str:
         """32 hexadecimal digits that identify every row of every split, in order."""
         digest = hashlib.sha256()
-        if self.target is not None or self.is_chat:
-            digest.update(repr((self.target, self.is_chat)).encode())
+        if self.target is not None or self.is_chat or self.other_questions:
+            extra = repr((self.target, self.is_chat, sorted(self.other_questions.items())))
+            digest.update(extra.encode("utf-8", "surrogatepass"))
         for rows in (self.train, self.validation, self.test, self.choices):
             for row in rows:
                 digest.update(repr(row).encode("utf-8", "surrogatepass"))
             digest.update(b"\0split")
         return digest.hexdigest()[:32]
 
-    def train_subset(self, n_examples: int, seed: int) -> list[Example] | list[Labelled]:
+    def train_subset(self, n_examples: int, seed: int) -> list[Example | Labelled]:
         """The training examples of a cell; for one seed a smaller set is the beginning of a larger one."""
         order = list(range(len(self.train)))
         random.Random(seed).shuffle(order)
-        return [self.train[i] for i in order[:n_examples]]  # type: ignore[return-value]
+        return [self.train[i] for i in order[:n_examples]]
 
 
-def sample(rows: list[Row], n: int) -> list[Row]:
+def sample(rows: Sequence[Row], n: int) -> Sequence[Row]:
     """The same n rows for every cell and every run, in their order; all rows if there are fewer."""
     if n >= len(rows):
         return rows

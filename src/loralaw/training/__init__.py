@@ -17,5 +17,7 @@ from loralaw.training.scores import Scores as Scores
 from loralaw.training.targets import n_params_trainable as n_params_trainable
 from loralaw.training.targets import smallest_targeted_dimension as smallest_targeted_dimension
 from loralaw.training.targets import targeted_layers as targeted_layers
+from loralaw.training.task_rows import TaskRows as TaskRows
+from loralaw.training.task_rows import encode_task as encode_task
 from loralaw.training.train_cells import train_cells as train_cells
 from loralaw.training.train_pack import train_pack as train_pack

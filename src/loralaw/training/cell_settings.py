@@ -17,10 +17,10 @@ TrainingPath = Literal["packed", "trainer"]
 def path_of(cell: Cell, config: PretrainedConfig) -> TrainingPath:
     """How a cell is trained on a base model with this configuration.
 
-    A pack multiplies with the frozen weights itself, so they may be neither quantised nor spread over devices; and not
-    every method can share them.
+    A pack multiplies with the frozen weights itself, so they may be neither quantised nor spread over devices; it knows
+    no heads but that of a language model; and not every method can share them.
     """
-    alone = cell.training["engine"] == "trainer" or n_devices_of(cell) > 1
+    alone = cell.training["engine"] == "trainer" or n_devices_of(cell) > 1 or cell.n_labels is not None
     if alone or is_quantised(config) or not method_spec(cell.method).is_packed:
         return "trainer"
     return "packed"
@@ -85,7 +85,7 @@ def peft_config_of(cell: Cell) -> LoraConfig:
     method = cell.method
     kind = AlphaLoraConfig if has_row_scale(cell) else LoraConfig
     return kind(
-        task_type="CAUSAL_LM",
+        task_type="CAUSAL_LM" if cell.n_labels is None else "SEQ_CLS",
         r=cell.rank,
         lora_alpha=method["lora_alpha"],
         lora_dropout=method["lora_dropout"],

@@ -1,13 +1,25 @@
 """A task as one base model sees it: token rows, made once and shared by all cells of that base."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.tasks import EncodedRows, Example, TaskData, encode_choices, encode_examples, sample
+from loralaw.tasks import NOT_SCORED, EncodedRows, TaskData, encode_choices, encode_examples, sample
+
+
+class TokenRows(Protocol):
+    """What is noted of a task's token rows, whatever is learned from them."""
+
+    @property
+    def n_rows_measured(self) -> int:
+        """Rows that go through the model to measure a cell."""
+
+    def counts(self, cell: Cell) -> dict[str, int]:
+        """How much a cell reads and is measured on, and how much of that was too long."""
 
 
 class EncodedTask:
@@ -36,7 +48,25 @@ class EncodedTask:
             self._train[seed] = self._encode(self._data.train_subset(self._n_train_max, seed))
         return self._train[seed]
 
-    def _encode(self, examples: list[Example]) -> EncodedRows:
+    @property
+    def n_rows_measured(self) -> int:
+        """Rows that go through the model to measure a cell."""
+        return len(self.test.ids) + len(self.probe.ids) + len(self.choices.ids)
+
+    def counts(self, cell: Cell) -> dict[str, int]:
+        """How much a cell reads and is measured on, and how much of that was too long."""
+        train = self.train(cell.seed)
+        return {
+            "n_train_tokens": int(train.n_tokens[: cell.n_train_examples].sum()),
+            "n_train_examples_cut": int(train.is_cut[: cell.n_train_examples].sum()),
+            "n_test_rows": len(self.test.ids),
+            "n_test_rows_cut": int(self.test.is_cut.sum()),
+            "n_questions": len(self.questions),
+            "n_questions_cut": 0,
+            "n_test_tokens_scored": int((self.test.labels[:, 1:] != NOT_SCORED).sum()),
+        }
+
+    def _encode(self, examples: Sequence[Any]) -> EncodedRows:
         return encode_examples(examples, self._tokenizer, self.max_length)
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.tasks import NOT_SCORED
 from loralaw.training import machine
 from loralaw.training.cell_settings import TrainingPath, n_steps_of, row_scale_counts_of
-from loralaw.training.encoded_task import EncodedTask
+from loralaw.training.encoded_task import TokenRows
 from loralaw.training.flops import ModelShapes, TrainingShape, evaluate_flops, n_tokens_processed, train_flops
 from loralaw.training.record import cell_record
 
@@ -43,7 +42,7 @@ class Ledger:
     def __init__(
         self,
         base: BaseModel,
-        task: EncodedTask,
+        task: TokenRows,
         cells: Sequence[Cell],
         n_params_trainable: Mapping[str, int],
         path: TrainingPath,
@@ -55,15 +54,13 @@ class Ledger:
         self._seconds = dict.fromkeys(self._cells, 0.0)
         self._n_steps_taken = dict.fromkeys(self._cells, 0)
         self._shapes = ModelShapes.of(base.model)
-        self._n_rows_measured = len(task.test.ids) + len(task.probe.ids) + len(task.choices.ids)
+        self._n_rows_measured = task.n_rows_measured
         self._counts = {
             cell.key: {
                 "n_params_total": base.n_params_total,
                 "n_params_trainable": n_params_trainable[cell.key],
-                "n_train_tokens": int(task.train(cell.seed).n_tokens[: cell.n_train_examples].sum()),
-                "n_train_examples_cut": int(task.train(cell.seed).is_cut[: cell.n_train_examples].sum()),
                 "n_steps": n_steps_of(cell),
-                "n_test_tokens_scored": int((task.test.labels[:, 1:] != NOT_SCORED).sum()),
+                **task.counts(cell),
                 **row_scale_counts_of(cell),
             }
             for cell in cells

@@ -12,7 +12,7 @@ from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.metrics import choice_metrics, language_metrics
 from loralaw.training.scores import Scores
 
-_INSIDE = (*map(column_of, DEFAULT_ESTIMATORS), NormRatio.name, Cosine.name, "effective_rank")
+INSIDE = (*map(column_of, DEFAULT_ESTIMATORS), NormRatio.name, Cosine.name, "effective_rank")
 
 
 class Measurable(Protocol):
@@ -45,18 +45,18 @@ def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]
     language, choices = _language(trained, task), _choices(trained, task)
     measured = {}
     for key in trained.keys:
-        layers, means = _inside(inside, key, trained.effective_ranks(key))
+        layers, means = inside_of(inside, key, trained.effective_ranks(key))
         metrics = {**language[key], **choices.get(key, {}), **plain(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
             absent["choice_accuracy"] = "the task has no multiple-choice questions"
         if not layers:
-            absent |= dict.fromkeys(_INSIDE, "there is no adapter")
+            absent |= dict.fromkeys(INSIDE, "there is no adapter")
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers}
     return measured
 
 
-def _inside(
+def inside_of(
     statistics: LayerStatistics, key: str, ranks: dict[str, float]
 ) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
     """One cell's adapter by layer, and the means over layers."""

@@ -26,6 +26,7 @@ def cell_record(
     counts: dict[str, int] | None = None,
     cost: dict[str, float | str | None] | None = None,
     row_scale: dict[str, Any] | None = None,
+    other_tasks: dict[str, dict[str, float | None]] | None = None,
 ) -> dict[str, Any]:
     """A record without what the store adds (format, our version, time).
 
@@ -42,6 +43,7 @@ def cell_record(
         counts: parameters, tokens and steps.
         cost: seconds (a cell's share of its pack), operations, tokens and bytes, and the way it was trained.
         row_scale: α of every layer at the end, and how it moved; the record has the key only where this is given.
+        other_tasks: scores on tasks that the cell was not trained on, by name; likewise.
     """
     return {
         "key": cell.key,
@@ -66,4 +68,5 @@ def cell_record(
             **({} if n_micro_batches == 1 else {"n_micro_batches": n_micro_batches}),
         },
         **({} if row_scale is None else {"row_scale": row_scale}),
+        **({"other_tasks": other_tasks} if other_tasks else {}),
     }

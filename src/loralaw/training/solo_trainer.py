@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from loralaw.spec import Cell
-from loralaw.tasks import NOT_SCORED, EncodedRows
+from loralaw.tasks import NOT_SCORED, EncodedRows, LabelledRows
 from loralaw.training.batch import raise_unscored
 from loralaw.training.cell_settings import (
     learning_rate_of,
@@ -26,6 +26,8 @@ from loralaw.training.cell_settings import (
 from loralaw.training.device_group import sum_over_group
 from loralaw.training.encoded_task import batch_rows
 from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer
+
+LossSum = Callable[[Tensor, Tensor], Tensor]
 
 
 class TrainingRows(Dataset[dict[str, Tensor]]):
@@ -39,6 +41,25 @@ class TrainingRows(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
         return {"input_ids": self._rows.ids[row], "labels": self._rows.labels[row]}
+
+
+class LabelledTrainingRows(Dataset[dict[str, Tensor]]):
+    """The same of labelled rows; `collate` makes a batch as long as its longest row."""
+
+    def __init__(self, rows: LabelledRows, n_examples: int) -> None:
+        self._rows, self._n_examples = rows, n_examples
+
+    def __len__(self) -> int:
+        return self._n_examples
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return {**{name: tensor[row] for name, tensor in self._rows.inputs.items()}, "labels": self._rows.labels[row]}
+
+    @staticmethod
+    def collate(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        length = int(batch["attention_mask"].sum(1).max())
+        return {name: values if name == "labels" else values[:, :length] for name, values in batch.items()}
 
 
 class _PackOrder:
@@ -60,8 +81,25 @@ class _AlphaLoraTrainer(_PackOrder, AlphaLoraTrainer):
     """The order is that of the adapter's rows; α has a stream of its own."""
 
 
+def token_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of the scored tokens, (rows, length, vocabulary) and (rows, length)."""
+    return F.cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=NOT_SCORED, reduction="sum"
+    )
+
+
+def class_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of rows, (rows, classes) and (rows,)."""
+    return F.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def value_loss_sum(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Squared errors of rows, (rows, 1) and (rows,)."""
+    return (outputs[:, 0].float() - labels).square().sum()
+
+
 class LossOfStep:
-    """The mean cross-entropy of a batch over its scored tokens, as `Trainer(compute_loss_func=...)` calls it.
+    """The mean loss of a batch over what it scores, as `Trainer(compute_loss_func=...)` calls it.
 
     It is called for a part of the batch at a time, and gives the part's share of the mean. It keeps the last value of a
     whole batch, that of all devices: the Trainer's own log rounds and averages.
@@ -69,22 +107,22 @@ class LossOfStep:
     Args:
         key: the cell's.
         n_micro_batches: parts of a batch.
+        loss_sum: of logits and labels, summed over the tokens or rows that are scored.
 
     Raises:
         InputError: when called for a batch without a scored token.
     """
 
-    def __init__(self, key: str, n_micro_batches: int) -> None:
+    def __init__(self, key: str, n_micro_batches: int, loss_sum: LossSum = token_loss_sum) -> None:
         self.last = torch.tensor(float("nan"))
         self._key, self._n_micro_batches, self._parts = key, n_micro_batches, list[Tensor]()
+        self._loss_sum = loss_sum
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor) -> Tensor:
-        """`num_items_in_batch` are the scored tokens of the whole batch, as the Trainer counts them."""
+        """`num_items_in_batch` are the scored tokens or rows of the whole batch, as the Trainer counts them."""
         if not num_items_in_batch:
             raise_unscored(self._key)
-        logits = outputs["logits"][:, :-1].flatten(0, 1).float()
-        total = F.cross_entropy(logits, labels[:, 1:].flatten(), ignore_index=NOT_SCORED, reduction="sum")
-        loss = total / num_items_in_batch
+        loss = self._loss_sum(outputs["logits"], labels) / num_items_in_batch
         self._parts.append(loss.detach().clone())  # the Trainer multiplies what it is given in place
         if len(self._parts) == self._n_micro_batches:
             self.last, self._parts = sum_over_group(torch.stack(self._parts).sum()), []
@@ -92,7 +130,7 @@ class LossOfStep:
 
 
 def solo_trainer(
-    model: Any, rows: EncodedRows, cell: Cell, folder: str, loss: LossOfStep, n_micro_batches: int
+    model: Any, rows: EncodedRows | LabelledRows, cell: Cell, folder: str, loss: LossOfStep, n_micro_batches: int
 ) -> Trainer:
     """The Trainer of a cell: nothing is saved, reported or shown.
 
@@ -118,12 +156,20 @@ def solo_trainer(
     trainer = (_AlphaLoraTrainer if protocol else _Trainer)(
         model,
         _arguments(cell, model.device, folder, n_micro_batches),
-        train_dataset=TrainingRows(rows, cell.n_train_examples),
+        **_training_rows(rows, cell.n_train_examples),
         compute_loss_func=loss,
         **of_row_scale,
     )
     trainer.remove_callback(PrinterCallback)  # without bars the Trainer prints its last log
     return trainer
+
+
+def _training_rows(rows: EncodedRows | LabelledRows, n_examples: int) -> dict[str, Any]:
+    """What the Trainer calls the rows, and how they become a batch."""
+    if isinstance(rows, EncodedRows):
+        return {"train_dataset": TrainingRows(rows, n_examples)}
+    labelled = LabelledTrainingRows(rows, n_examples)
+    return {"train_dataset": labelled, "data_collator": labelled.collate}
 
 
 def _arguments(cell: Cell, device: torch.device, folder: str, n_micro_batches: int) -> TrainingArguments:

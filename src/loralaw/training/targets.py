@@ -10,6 +10,8 @@ from transformers.pytorch_utils import Conv1D
 from loralaw.errors import ModelError, did_you_mean
 
 ALL_LINEAR = "all-linear"
+HEAD_NAMES = ("classifier", "score")
+"""What transformers calls the head of a model for sequence classification, and PEFT trains beside an adapter."""
 _ONE_MORE_PER_OUTPUT = ("dora", "alpha-lora")
 
 
@@ -97,6 +99,18 @@ def n_params_trainable(model: PreTrainedModel, method: Mapping[str, Any], rank: 
     return sum(
         rank * n_in + per_output * n_out for n_in, n_out in targeted_layers(model, method["target_modules"]).values()
     )
+
+
+def head_of(model: PreTrainedModel) -> nn.Module:
+    """The classification head on top of a model: the part that is not its body.
+
+    Raises:
+        ModelError: the model has none.
+    """
+    for name in HEAD_NAMES:
+        if isinstance(head := getattr(model, name, None), nn.Module):
+            return head
+    raise ModelError(f"{type(model).__name__} has no classification head: none of {', '.join(HEAD_NAMES)}")
 
 
 def _fits(name: str, target: str) -> bool:

@@ -9,12 +9,13 @@ from loralaw.spec import Cell
 from loralaw.training.cell_settings import path_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import PackEvents
+from loralaw.training.task_rows import TaskRows
 from loralaw.training.train_pack import train_pack
 
 
 def train_cells(
     base: BaseModel,
-    task: EncodedTask,
+    task: TaskRows,
     cells: Sequence[Cell],
     folder_of: Callable[[str], Path],
     events: PackEvents,
@@ -45,6 +46,7 @@ def train_cells(
     """
     paths = {cell.key: path_of(cell, base.model.config) for cell in cells}
     if packed := [cell for cell in cells if paths[cell.key] == "packed"]:
+        assert isinstance(task, EncodedTask)  # a pack knows no heads
         yield from train_pack(base, task, packed, folder_of, events, n_micro_batches)
     if alone := [cell for cell in cells if paths[cell.key] == "trainer"]:
         from loralaw.training.train_solo import train_solo  # the Trainer, which packs do not want, takes long to import

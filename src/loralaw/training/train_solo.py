@@ -13,18 +13,34 @@ from loralaw.spec import Cell
 from loralaw.training import machine
 from loralaw.training.batch import check_micro_batches
 from loralaw.training.cell_settings import n_devices_of
+from loralaw.training.classifier import Classifier
 from loralaw.training.device_group import rank
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.ledger import Ledger, PackEvents
 from loralaw.training.measure import measure
+from loralaw.training.measure_labels import measure_labels
 from loralaw.training.solo_model import SoloModel
-from loralaw.training.solo_trainer import LossOfStep, random_state_kept, solo_trainer
+from loralaw.training.solo_trainer import (
+    LossOfStep,
+    LossSum,
+    class_loss_sum,
+    random_state_kept,
+    solo_trainer,
+    token_loss_sum,
+    value_loss_sum,
+)
 from loralaw.training.solo_watch import SoloWatch
 from loralaw.training.targets import n_params_trainable
+from loralaw.training.task_rows import TaskRows
 
 
 def train_solo(
-    base: BaseModel, task: EncodedTask, cell: Cell, folder: Path, events: PackEvents, n_micro_batches: int = 1
+    base: BaseModel,
+    task: TaskRows,
+    cell: Cell,
+    folder: Path,
+    events: PackEvents,
+    n_micro_batches: int = 1,
 ) -> dict[str, Any]:
     """Train one cell with transformers' Trainer, and measure it; `base` is left exactly as it was.
 
@@ -64,24 +80,30 @@ def train_solo(
         n_trainable = n_params_trainable(base.model, cell.method, cell.rank)
         # First, as a base that is spread over devices has the adapter in it afterwards.
         ledger = Ledger(base, task, [cell], {cell.key: n_trainable}, "trainer", n_micro_batches)
-        solo = SoloModel(base.model, cell)
+        solo = SoloModel(base.model, cell) if isinstance(task, EncodedTask) else Classifier(base.model, cell)
         watch = _train(solo, task, cell, ledger, events, n_micro_batches)
         if watch.reason:
             return ledger.diverged(cell.key, watch.reason)
         started = time.perf_counter()
-        measured = measure(solo, task)[cell.key]
+        measured = _measured(solo, task)
         seconds = time.perf_counter() - started
-    if not math.isfinite(measured["metrics"]["cross_entropy"]):
+    loss = "mean_squared_error" if "mean_squared_error" in measured["metrics"] else "cross_entropy"
+    if not math.isfinite(measured["metrics"][loss]):
         return ledger.diverged(cell.key, "the loss on the test rows is not finite; lower learning_rate")
     solo.save(folder, base.tokenizer)
     return ledger.finished(cell.key, measured, seconds, row_scale=watch.row_scale())
 
 
 def _train(
-    solo: SoloModel, task: EncodedTask, cell: Cell, ledger: Ledger, events: PackEvents, n_micro_batches: int
+    solo: SoloModel | Classifier,
+    task: TaskRows,
+    cell: Cell,
+    ledger: Ledger,
+    events: PackEvents,
+    n_micro_batches: int,
 ) -> SoloWatch:
     """All steps, or those until the loss is not finite."""
-    loss = LossOfStep(cell.key, n_micro_batches)
+    loss = LossOfStep(cell.key, n_micro_batches, _loss_sum(task))
     watch = SoloWatch(solo.trained, cell, loss, ledger, events)
     with tempfile.TemporaryDirectory() as nowhere:
         trainer = solo_trainer(solo.trained, task.train(cell.seed), cell, nowhere, loss, n_micro_batches)
@@ -92,3 +114,17 @@ def _train(
         trainer.train()
         ledger.add_seconds([cell.key], time.perf_counter() - started)
     return watch
+
+
+def _measured(solo: SoloModel | Classifier, task: TaskRows) -> dict[str, Any]:
+    if isinstance(task, EncodedTask):
+        assert isinstance(solo, SoloModel)
+        return measure(solo, task)[solo.keys[0]]
+    assert isinstance(solo, Classifier)
+    return measure_labels(solo, task)
+
+
+def _loss_sum(task: TaskRows) -> LossSum:
+    if isinstance(task, EncodedTask):
+        return token_loss_sum
+    return class_loss_sum if task.target.classes else value_loss_sum

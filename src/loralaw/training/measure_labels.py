@@ -1,0 +1,28 @@
+"""Every metric of a trained cell with a classification head: on test rows, and inside it on validation rows."""
+
+from typing import Any
+
+from loralaw.miub import LayerStatistics, plain
+from loralaw.training.classifier import Classifier
+from loralaw.training.encoded_labels import EncodedLabels
+from loralaw.training.label_metrics import label_metrics
+from loralaw.training.measure import INSIDE, inside_of
+
+
+def measure_labels(trained: Classifier, task: EncodedLabels) -> dict[str, Any]:
+    """Measure one cell. The test rows are touched here and nowhere else; MIUB is measured on validation rows.
+
+    Returns:
+        `metrics`, `absent_metrics` (why one is not there), and `layers` (MIUB and controls by layer).
+    """
+    key, inside = trained.keys[0], LayerStatistics()
+    trained.probe(task.probe, inside)
+    layers, means = inside_of(inside, key, trained.effective_ranks(key))
+    outputs = trained.outputs(task.test).double().numpy()
+    metrics = {**label_metrics(outputs, task.test.labels.numpy(), task.target, task.test.document.numpy())}
+    metrics = {**plain(metrics), **plain(means)}
+    absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
+    absent |= dict.fromkeys(("perplexity", "choice_accuracy"), "the task has labels, not text to predict")
+    if not layers:
+        absent |= dict.fromkeys(INSIDE, "there is no adapter")
+    return {"metrics": metrics, "absent_metrics": absent, "layers": layers}
