@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from loralaw.spec.methods import MethodSpec
 from loralaw.spec.study_spec import StudySpec, TaskSpec, TemplateSpec
@@ -17,7 +17,7 @@ class Point:
     template: TemplateSpec | None
     """None: the task's own way."""
     method: MethodSpec
-    n_train_examples: int
+    n_train_examples: int | Literal["all"]
     rank: int | None
     """None: the method has no rank."""
     seed: int

@@ -66,6 +66,10 @@ class CheckedStudy:
     def data_by_hash(self) -> dict[str, TaskData]:
         return {self.hashes[text]: data for text, data in self.data.items()}
 
+    def n_examples(self, size: int | str, text: Text) -> int:
+        """A size of the study for one of its tasks."""
+        return size if isinstance(size, int) else len(self.data[text].train)
+
     def data_of(self, cell: Cell) -> TaskData:
         return self.data_by_hash[cell.data_hash]
 
@@ -138,10 +142,13 @@ def check(spec: StudySpec, source: str = "the study", dry: bool = False) -> Chec
     problems += _same_contents(spec, models)
     problems += of_data
     for index, size in enumerate(spec.sizes):
-        n_rows = min((len(each.train) for each in data.values()), default=size)
-        reasons = [_why_not(spec.training, method, size, n_rows) for method in spec.methods]
-        if reason := next(filter(None, reasons), None):
-            problems.append(Problem(f"sizes[{index}]", f"{size:,} examples asked, {reason}"))
+        for (task, _), each in data.items():
+            n_rows = len(each.train)
+            asked = n_rows if size == "all" else int(size)
+            reasons = [_why_not(spec.training, method, asked, n_rows, task.label) for method in spec.methods]
+            if reason := next(filter(None, reasons), None):
+                problems.append(Problem(f"sizes[{index}]", f"{asked:,} examples asked, {reason}"))
+                break
     if problems:
         raise SpecError(source, list(dict.fromkeys(problems)))  # two methods can share one problem
     return CheckedStudy(spec, models, data)
@@ -176,10 +183,10 @@ def _bound_to_one_device(spec: StudySpec) -> list[Problem]:
     return [Problem("training.devices_per_cell", text.format(name)) for name in bound]
 
 
-def _why_not(training: TrainingSpec, method: MethodSpec, size: int, n_rows: int) -> str | None:
+def _why_not(training: TrainingSpec, method: MethodSpec, size: int, n_rows: int, task: str) -> str | None:
     """Why a cell cannot learn from so many examples; None: it can."""
     if size > n_rows:
-        return f"the task has {n_rows:,} training examples"
+        return f'the task "{task}" has {n_rows:,} training examples'
     if isinstance(method, AlphaLoraMethod) and (reason := _why_no_two_parts(method, size)):
         return reason
     n_read, n_needed = training.n_steps(size) * training.batch_size, method.n_adapter_rows(size)

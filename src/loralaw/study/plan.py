@@ -33,7 +33,7 @@ def plan_cells(checked: CheckedStudy) -> list[Cell]:
             base_model_hash=checked.models[point.base_model].source.hash,
             method=methods[id(point.method)],
             rank=point.rank,
-            n_train_examples=point.n_train_examples,
+            n_train_examples=checked.n_examples(point.n_train_examples, (point.task, point.template)),
             seed=point.seed,
             task=tasks[point.task],
             data_hash=checked.hashes[point.task, point.template],

@@ -101,7 +101,7 @@ def _workload(study: Study, checked: CheckedStudy, lease: RunLease) -> Workload:
         cells_folder=study.path.absolute() / "cells",
         sources={name: model.source for name, model in checked.models.items()},
         data=checked.data_by_hash,
-        n_train_max=max(checked.spec.sizes),
+        n_train_max=max(checked.n_examples(size, text) for size in checked.spec.sizes for text in checked.data),
         lease_path=lease.path.absolute(),
     )
 
