@@ -67,6 +67,8 @@ class TaskData:
     """Whether prompts and completions go into the turns of the tokenizer's chat template."""
     majority_accuracy: float | None = None
     """Of always giving the answer that is commonest in train, on the questions or the labelled rows of test."""
+    notes: tuple[str, ...] = ()
+    """What is to be known of the splits: where they were cut, and which rows were left out."""
 
     @property
     def hash(self) -> str:
