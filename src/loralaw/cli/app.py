@@ -5,7 +5,23 @@ import sys
 import typer
 from rich.console import Console
 
-from loralaw.cli import check_rule, design, fit, judge, new, plan, probe, recommend, report, run, status, table, train
+from loralaw.cli import (
+    check_rule,
+    design,
+    fit,
+    judge,
+    new,
+    plan,
+    probe,
+    recommend,
+    report,
+    run,
+    status,
+    table,
+    tasks,
+    train,
+)
+from loralaw.cli.console import printable
 from loralaw.errors import InputError, LoralawError
 
 app = typer.Typer(
@@ -29,6 +45,7 @@ for command in (
     report.report,
     probe.probe,
     train.train,
+    tasks.tasks,
 ):
     app.command()(command)
 
@@ -40,9 +57,7 @@ def main() -> None:
     try:
         app()
     except LoralawError as error:
-        # Names of strangers may hold codes that a terminal obeys.
-        message = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in f"error: {error}")
-        Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(printable(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, InputError) else 1)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; that is not an error

@@ -6,6 +6,7 @@ from loralaw.tasks.encode import encode_choices as encode_choices
 from loralaw.tasks.encode import encode_examples as encode_examples
 from loralaw.tasks.encode_labelled import LabelledRows as LabelledRows
 from loralaw.tasks.encode_labelled import encode_labelled as encode_labelled
+from loralaw.tasks.load_task import TASKS as TASKS
 from loralaw.tasks.load_task import load_task as load_task
 from loralaw.tasks.task_data import Choice as Choice
 from loralaw.tasks.task_data import Example as Example
@@ -13,4 +14,5 @@ from loralaw.tasks.task_data import Labelled as Labelled
 from loralaw.tasks.task_data import Target as Target
 from loralaw.tasks.task_data import TaskData as TaskData
 from loralaw.tasks.task_data import sample as sample
+from loralaw.tasks.templates import CHOICE_TEMPLATES as CHOICE_TEMPLATES
 from loralaw.tasks.text_file import read_texts as read_texts

@@ -70,6 +70,8 @@ class TaskData:
     """Of always giving the answer that is commonest in train, on the questions or the labelled rows of test."""
     other_questions: dict[str, list[Choice]] = field(default_factory=dict)
     """Of tasks that a study does not train on, by name."""
+    notes: tuple[str, ...] = ()
+    """What is to be known of the splits: where they were cut, and which rows were left out."""
 
     @property
     def n_labels(self) -> int | None:

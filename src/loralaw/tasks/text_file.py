@@ -1,7 +1,6 @@
 """Tasks from the user's own files: JSONL, CSV or Parquet with a text column, or with prompt and completion."""
 
 import codecs
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +8,22 @@ from pathlib import Path
 import polars as pl
 
 from loralaw.errors import DataError, did_you_mean
-from loralaw.spec import FILE_ENDINGS, TaskSpec
+from loralaw.spec import FILE_ENDINGS, TaskSpec, TemplateSpec
+from loralaw.tasks.held_out import MIN_SPLIT_ROWS, split_of
 from loralaw.tasks.task_data import Example, TaskData
+from loralaw.tasks.templates import TemplateText
 
-MIN_SPLIT_ROWS = 2
 _NAME_IN_STUDY = "Name yours in the study: text_column, or prompt_column and completion_column"
 
 
-def text_file(task: TaskSpec) -> TaskData:
+def text_file(task: TaskSpec, template: TemplateSpec | None = None) -> TaskData:
     """Read the files of a task. Splits without a file are cut from the training file, a tenth of the rows each.
 
     A row goes to train, validation or test by a hash of its text, so that equal rows are never in two splits.
+
+    Args:
+        task: the files, and their columns if no template names them.
+        template: texts over any columns of the files.
 
     Raises:
         DataError: a file is missing, broken or empty, a column is not there, or a split has too few rows.
@@ -28,16 +32,20 @@ def text_file(task: TaskSpec) -> TaskData:
     for held_out_file in (task.validation_file, task.test_file):
         if held_out_file is not None and held_out_file.resolve() == task.file.resolve():
             raise DataError(f"{held_out_file} is both trained on and held out: give another file, or none")
-    rows = _read(task.file, task)
-    validation = _read(task.validation_file, task) if task.validation_file else None
-    test = _read(task.test_file, task) if task.test_file else None
+    _check_template(task, template)
+    rows = _read(task.file, task, template)
+    validation = _read(task.validation_file, task, template) if task.validation_file else None
+    test = _read(task.test_file, task, template) if task.test_file else None
     held_out = {*(["test"] if test is None else []), *(["validation"] if validation is None else [])}
-    splits = {name: [row for row in rows if _split(row, held_out) == name] for name in ("train", "validation", "test")}
+    splits: dict[str, list[Example]] = {"train": [], "validation": [], "test": []}
+    for row in rows:
+        splits[split_of(_text(row), held_out)].append(row)
     data = TaskData(
         task.file.name,
         splits["train"],
         splits["validation"] if validation is None else validation,
         splits["test"] if test is None else test,
+        is_chat=template is not None and template.chat,
     )
     n_different = len(set(map(_text, rows)))
     for name in ("train", "validation", "test"):
@@ -59,7 +67,7 @@ def read_texts(path: Path) -> list[str]:
     if path.suffix.lower() == ".txt" and os.path.isfile(path):
         texts = [line for line in _lines(path) if line.strip()]
     else:
-        rows = _read(path, TaskSpec(file=path), "Rename yours", (*FILE_ENDINGS, ".txt"))
+        rows = _read(path, TaskSpec(file=path), remedy="Rename yours", endings=(*FILE_ENDINGS, ".txt"))
         texts = [row.prompt + row.completion for row in rows]
     if not texts:
         raise DataError(f"{path}: no row holds any text")
@@ -73,8 +81,29 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path}: cannot be read as text ({error}): save it again in UTF-8") from None
 
 
+def _check_template(task: TaskSpec, template: TemplateSpec | None) -> None:
+    if template is None:
+        return
+    if template.prompt is None:
+        raise DataError(
+            f'template "{template.name}" of the file {task.file} has no texts, and a file has no templates by '
+            "name: give prompt and completion, with {column} for a column of the file"
+        )
+    named = [k for k in ("text_column", "prompt_column", "completion_column") if getattr(task, k) is not None]
+    if named:
+        raise DataError(
+            f'template "{template.name}" says which columns of {task.file} are read: leave out {", ".join(named)}, '
+            "or the template"
+        )
+
+
 def _read(
-    path: Path, task: TaskSpec, remedy: str = _NAME_IN_STUDY, endings: Sequence[str] = FILE_ENDINGS
+    path: Path,
+    task: TaskSpec,
+    template: TemplateSpec | None = None,
+    *,
+    remedy: str = _NAME_IN_STUDY,
+    endings: Sequence[str] = FILE_ENDINGS,
 ) -> list[Example]:
     if os.path.isdir(path):  # pathlib raises where a name is too long
         raise DataError(f"{path} is a folder, not a file")
@@ -88,9 +117,12 @@ def _read(
         kind = path.suffix[1:]
         said = (str(error).splitlines() or ["nothing said why"])[0]
         raise DataError(f"{path}: cannot be read as {kind} ({said}): save it again as {kind}, text in UTF-8") from None
-    prompt_column, text_column = _columns(path, table, task, remedy)
-    texts = table[text_column].to_list()
-    prompts = table[prompt_column].to_list() if prompt_column else [""] * len(texts)
+    if template is not None:
+        prompts, texts = _filled(path, table, template)
+    else:
+        prompt_column, text_column = _columns(path, table, task, remedy)
+        texts = table[text_column].to_list()
+        prompts = table[prompt_column].to_list() if prompt_column else [""] * len(texts)
     return [
         Example(prompt or "", text, f"{path.name}:{number}")
         for number, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
@@ -130,14 +162,34 @@ def _columns(path: Path, table: pl.DataFrame, task: TaskSpec, remedy: str) -> tu
     return wanted[0], str(wanted[1])
 
 
+def _filled(path: Path, table: pl.DataFrame, template: TemplateSpec) -> tuple[list[str], list[str]]:
+    """Prompt and completion of every row; the completion is empty where a column that it names has no value."""
+    assert template.prompt is not None
+    assert template.completion is not None
+    columns = [
+        name for name, kind in table.schema.items() if kind == pl.String or kind.is_numeric() or kind == pl.Boolean
+    ]
+    left_out = [name for name in table.columns if name not in columns]
+    note = f" ({', '.join(left_out)} hold neither text nor numbers)" if left_out else ""
+    where = f'{path}: template "{template.name}"'
+    prompt = TemplateText.parse(template.prompt, f"{where}, prompt", columns, note)
+    completion = TemplateText.parse(template.completion, f"{where}, completion", columns, note)
+    if not completion.columns:
+        raise DataError(
+            f'{where}: completion "{template.completion}" is the same for every row: put a column into it, one of '
+            f"{_listed(table)}"
+        )
+    prompts, completions = [], []
+    for row in table.select(sorted({*prompt.columns, *completion.columns})).iter_rows(named=True):
+        values = {name: "" if value is None else str(value) for name, value in row.items()}
+        has_all = all(values[name].strip() for name in completion.columns)
+        prompts.append(prompt.fill(values))
+        completions.append(completion.fill(values) if has_all else "")
+    return prompts, completions
+
+
 def _listed(table: pl.DataFrame) -> str:
     return ", ".join(f'"{column}"' for column in table.columns) or "no columns"
-
-
-def _split(row: Example, held_out: set[str]) -> str:
-    bucket = hashlib.sha256(_text(row).encode("utf-8", "surrogatepass")).digest()[0] % 10
-    name = {8: "validation", 9: "test"}.get(bucket, "train")
-    return name if name in held_out else "train"
 
 
 def _text(row: Example) -> str:
