@@ -86,7 +86,7 @@ def one_after_another(cells_per_base: int | None) -> dict[str, Any]:
             with tempfile.TemporaryDirectory() as folder:
                 started = time.perf_counter()
                 torch.manual_seed(cell.seed)
-                adapted = get_peft_model(base.model, peft_config_of(cell))
+                adapted = get_peft_model(base.model, peft_config_of(cell, base.model))
                 train(adapted, cell, task.train(cell.seed), folder)
                 adapted.eval()
                 losses(adapted, task.test)

@@ -166,8 +166,8 @@ def test_adapters_that_a_pack_cannot_hold(lora: dict[str, object], message: str)
         (["q_prj"], r'"q_prj" is no layer.*\'q_proj\', \'k_proj\'.*Did you mean "q_proj"'),
         (["q_proj", "embed_tokens"], "embed_tokens.*is a Embedding, not a linear layer"),
         (["lm_head"], "output head"),
-        ([], "give .all-linear. or a list"),
-        ("q_proj", "give .all-linear. or a list"),
+        ([], "give one of all-linear, attention, mlp, peft-default, or a list"),
+        ("q_proj", "give one of all-linear, attention, mlp, peft-default, or a list"),
     ],
 )
 def test_unknown_targets_name_what_exists(targets: list[str] | str, message: str) -> None:

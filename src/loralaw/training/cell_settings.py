@@ -3,10 +3,11 @@
 from typing import Literal
 
 from peft import LoraConfig
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from loralaw.models import is_quantised
 from loralaw.spec import AlphaLoraMethod, Cell, TrainingSpec, method_spec
+from loralaw.training.targets import resolve_target_modules
 from loralaw.tuners import AlphaLoraConfig
 from loralaw.tuners.row_scale_protocol import RowScaleProtocol
 
@@ -80,8 +81,16 @@ def learning_rates_of(cell: Cell) -> str:
     return "learning_rate or row_scale_learning_rate" if has_row_scale(cell) else "learning_rate"
 
 
-def peft_config_of(cell: Cell) -> LoraConfig:
-    """What PEFT is to build; not for full fine-tuning, which has no adapter."""
+def peft_config_of(cell: Cell, model: PreTrainedModel) -> LoraConfig:
+    """What PEFT is to build; not for full fine-tuning, which has no adapter.
+
+    Args:
+        cell: of a method with an adapter.
+        model: the base model, whose layers the words of `target_modules` mean.
+
+    Raises:
+        ModelError: a word means nothing in this model.
+    """
     method = cell.method
     kind = AlphaLoraConfig if has_row_scale(cell) else LoraConfig
     return kind(
@@ -89,7 +98,7 @@ def peft_config_of(cell: Cell) -> LoraConfig:
         r=cell.rank,
         lora_alpha=method["lora_alpha"],
         lora_dropout=method["lora_dropout"],
-        target_modules=method["target_modules"],
+        target_modules=resolve_target_modules(model, method["target_modules"]),
         use_rslora=method["name"] == "rslora",
         use_dora=method["name"] == "dora",
     )

@@ -98,7 +98,9 @@ def _draw_head(model: PreTrainedModel, seed: int) -> None:
     """New numbers for the head: weights of a normal distribution, biases 0."""
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), torch.no_grad():
         torch.manual_seed(seed)
-        for module in head_of(model).modules():
+        head = head_of(model)
+        assert head is not None  # as `load_base_model` gives it
+        for module in head.modules():
             if isinstance(module, nn.Linear):  # new parameters, as the old ones are also the base's
                 module.weight = nn.Parameter(torch.empty_like(module.weight).normal_(0.0, _HEAD_DEVIATION))
                 if module.bias is not None:

@@ -22,7 +22,7 @@ from loralaw.miub.batch_tokens import BatchTokens
 from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
 from loralaw.models import is_sharded
-from loralaw.models.base_model import no_progress_bars
+from loralaw.models.weights import no_progress_bars
 from loralaw.spec import Cell
 from loralaw.store import ADAPTER, MODEL
 from loralaw.training.adapters import set_layout, write_adapter
@@ -125,7 +125,7 @@ class SoloModel:
 
     def _adapted(self, cell: Cell) -> nn.Module:
         """With an adapter, made by PEFT of the same draws as in a pack."""
-        config = peft_config_of(cell)
+        config = peft_config_of(cell, self._model)
         set_layout(config, self._model)
         torch.manual_seed(cell.seed)
         with quiet_peft():

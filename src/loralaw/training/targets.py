@@ -8,10 +8,18 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from loralaw.errors import ModelError, did_you_mean
+from loralaw.models.heads import HEADS
+from loralaw.training.target_words import (
+    ALL_LINEAR,
+    WORDS,
+    LinearLayers,
+    fits,
+    leaves,
+    linear_layers,
+    names_of_word,
+    shortest_ends,
+)
 
-ALL_LINEAR = "all-linear"
-HEAD_NAMES = ("classifier", "score")
-"""What transformers calls the head of a model for sequence classification, and PEFT trains beside an adapter."""
 _ONE_MORE_PER_OUTPUT = ("dora", "alpha-lora")
 
 
@@ -22,45 +30,75 @@ def layer_dimensions(layer: nn.Linear | Conv1D) -> tuple[int, int]:
     return layer.weight.shape[0], layer.weight.shape[1]
 
 
+def resolve_target_modules(model: PreTrainedModel, target_modules: str | Collection[str]) -> str | list[str]:
+    """What PEFT is given for a setting of a study: a word becomes the ends of the names of this model's layers.
+
+    "all-linear" of a causal language model stays the word, which PEFT means as we do. Of a classifier it becomes names
+    too: PEFT would adapt a pooler, which is as new as the head.
+
+    Args:
+        model: a base model without adapters; shapes suffice.
+        target_modules: a word (see `target_words`), or names, which are given back.
+
+    Raises:
+        ModelError: the word means no layer of this model, or is no word.
+    """
+    if not isinstance(target_modules, str):
+        return list(target_modules)
+    if target_modules == ALL_LINEAR and model.get_output_embeddings() is not None:
+        return target_modules
+    layers = linear_layers(model)
+    return shortest_ends(_names(model, layers, target_modules), layers)
+
+
 def targeted_layers(model: PreTrainedModel, target_modules: str | Collection[str]) -> dict[str, tuple[int, int]]:
     """The layers that adapters go into, in the model's order, by PEFT's rules.
 
     Args:
         model: a base model without adapters.
-        target_modules: "all-linear" (every linear layer but the output head), or names: a full module name or its end,
-            such as "q_proj".
+        target_modules: a word ("all-linear": every linear layer but those of the head; the others in `target_words`),
+            or names: a full module name or its end, such as "q_proj".
 
     Returns:
         Module name -> (input features, output features).
 
     Raises:
-        ModelError: a name fits no layer, fits a layer that is not linear, or fits the output head.
+        ModelError: a name fits no layer, fits a layer that is not linear, or fits the head; a word means no layer.
     """
-    head = model.get_output_embeddings()
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    body = {name: layer_dimensions(module) for name, module in linear.items() if module is not head}
-    if target_modules == ALL_LINEAR:
-        if not body:
-            raise ModelError(f"{type(model).__name__} has no linear layer besides its head: nothing to adapt")
-        return body
+    layers = linear_layers(model)
+    names = _names(model, layers, target_modules)
+    return {name: layer_dimensions(layers.body[name]) for name in layers.body if name in names}
+
+
+def _names(model: PreTrainedModel, layers: LinearLayers, target_modules: str | Collection[str]) -> set[str]:
+    """Names of the layers that are meant."""
+    if isinstance(target_modules, str) and target_modules in WORDS:
+        return names_of_word(model, layers, target_modules)
     if isinstance(target_modules, str) or not target_modules:
+        words = ", ".join(WORDS)
         raise ModelError(
-            f'target_modules is {target_modules!r}: give "{ALL_LINEAR}" or a list of names out of {_leaves(body)}'
+            f"target_modules is {target_modules!r}: give one of {words}, or a list of names out of "
+            f"{leaves(layers.body)}"
         )
     for target in target_modules:
-        if any(_fits(name, target) for name, module in linear.items() if module is head):
-            raise ModelError(
-                f'target_modules names the output head ("{target}"): packed training keeps the head frozen, '
-                f"and many models share it with the input embedding; accepted: {_leaves(body)}"
-            )
-        if not any(_fits(name, target) for name in body):
-            other = next((type(m).__name__ for name, m in model.named_modules() if name and _fits(name, target)), None)
-            what = f"is a {other}, not a linear layer" if other else "is no layer of this model"
-            raise ModelError(
-                f'target_modules: "{target}" {what}; {type(model).__name__} has {_leaves(body)}.'
-                + did_you_mean(target, _leaves(body))
-            )
-    return {name: size for name, size in body.items() if any(_fits(name, target) for target in target_modules)}
+        _check_target(model, layers, target)
+    return {name for name in layers.body if any(fits(name, target) for target in target_modules)}
+
+
+def _check_target(model: PreTrainedModel, layers: LinearLayers, target: str) -> None:
+    accepted = leaves(layers.body)
+    if any(fits(name, target) for name in layers.head):
+        raise ModelError(
+            f'target_modules names the output head ("{target}"): training here keeps it out of the adapter, and many '
+            f"models share it with the input embedding; accepted: {accepted}"
+        )
+    if any(fits(name, target) for name in layers.body):
+        return
+    other = next((type(m).__name__ for name, m in model.named_modules() if name and fits(name, target)), None)
+    what = f"is a {other}, not a linear layer" if other else "is no layer of this model"
+    raise ModelError(
+        f'target_modules: "{target}" {what}; {type(model).__name__} has {accepted}.' + did_you_mean(target, accepted)
+    )
 
 
 def smallest_targeted_dimension(model: PreTrainedModel, target_modules: str | Collection[str]) -> tuple[str, int, int]:
@@ -83,6 +121,7 @@ def n_params_trainable(model: PreTrainedModel, method: Mapping[str, Any], rank: 
         LoRA             Σ over layers of rank · (in + out)
         DoRA, α-LoRA     the same and Σ out: a magnitude, or a row scale, for every output
         full             every parameter of the model; what is tied counts once
+        of a classifier  the same, and its head in any case
 
     Args:
         model: a base model without adapters; shapes suffice.
@@ -96,27 +135,13 @@ def n_params_trainable(model: PreTrainedModel, method: Mapping[str, Any], rank: 
         return sum(parameter.numel() for parameter in model.parameters())
     assert rank is not None
     per_output = rank + (method["name"] in _ONE_MORE_PER_OUTPUT)
-    return sum(
+    head = head_of(model)
+    n_of_head = 0 if head is None else sum(parameter.numel() for parameter in head.parameters())
+    return n_of_head + sum(
         rank * n_in + per_output * n_out for n_in, n_out in targeted_layers(model, method["target_modules"]).values()
     )
 
 
-def head_of(model: PreTrainedModel) -> nn.Module:
-    """The classification head on top of a model: the part that is not its body.
-
-    Raises:
-        ModelError: the model has none.
-    """
-    for name in HEAD_NAMES:
-        if isinstance(head := getattr(model, name, None), nn.Module):
-            return head
-    raise ModelError(f"{type(model).__name__} has no classification head: none of {', '.join(HEAD_NAMES)}")
-
-
-def _fits(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")
-
-
-def _leaves(layers: Collection[str]) -> list[str]:
-    """What users type: the last part of every name, each once, in the model's order."""
-    return list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+def head_of(model: PreTrainedModel) -> nn.Module | None:
+    """The classification head on top of a model, which PEFT trains beside an adapter; None of a language model."""
+    return next((head for name in HEADS if isinstance(head := getattr(model, name, None), nn.Module)), None)

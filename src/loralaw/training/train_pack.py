@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
@@ -65,7 +66,7 @@ def train_pack(
     dtype = torch.bfloat16 if cells[0].training["dtype"] == "bfloat16" else torch.float32
     with Pack(
         base.model,
-        [_pack_cell(cell) for cell in cells],
+        [_pack_cell(cell, base.model) for cell in cells],
         dtype=dtype,
         pad_to=task.max_length,
         n_micro_batches=n_micro_batches,
@@ -169,11 +170,11 @@ class _Training:
             self._pack.keep([key for key in self._pack.keys if key not in keys])
 
 
-def _pack_cell(cell: Cell) -> PackCell:
+def _pack_cell(cell: Cell, model: PreTrainedModel) -> PackCell:
     training = cell.training
     return PackCell(
         key=cell.key,
-        peft_config=peft_config_of(cell),
+        peft_config=peft_config_of(cell, model),
         seed=cell.seed,
         learning_rate=learning_rate_of(cell),
         weight_decay=training["weight_decay"],
