@@ -28,6 +28,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "accuracy_stderr": pl.Float64(),
     "choice_accuracy": pl.Float64(),
     "choice_accuracy_stderr": pl.Float64(),
+    "choice_accuracy_sum": pl.Float64(),
+    "choice_accuracy_sum_stderr": pl.Float64(),
     "miub_nats": pl.Float64(),
     "miub_stderr_nats": pl.Float64(),
     "jsd_nats": pl.Float64(),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.tasks import EncodedRows, Example, TaskData, encode_choices, encode_examples, sample
+from loralaw.tasks import EncodedRows, Example, TaskData, encode_examples, encode_questions, sample
 
 
 class EncodedTask:
@@ -27,8 +27,8 @@ class EncodedTask:
         settings = cell.evaluation
         self.test = self._encode(sample(data.test, settings["test_examples"]))
         self.probe = self._encode(sample(data.validation, settings["probe_examples"]))
-        self.questions = sample(data.choices, settings["choice_questions"])
-        self.choices = encode_choices(self.questions, base.tokenizer, self.max_length)
+        questions = sample(data.choices, settings["choice_questions"])
+        self.choices = encode_questions(questions, base.tokenizer, self.max_length, data.is_chat)
 
     def train(self, seed: int) -> EncodedRows:
         """The largest training set of a seed; a cell's own set is its first `n_train_examples` rows."""
@@ -37,7 +37,7 @@ class EncodedTask:
         return self._train[seed]
 
     def _encode(self, examples: list[Example]) -> EncodedRows:
-        return encode_examples(examples, self._tokenizer, self.max_length)
+        return encode_examples(examples, self._tokenizer, self.max_length, self._data.is_chat)
 
 
 def batches(rows: EncodedRows, n_examples: int, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -55,7 +55,7 @@ class Ledger:
         self._seconds = dict.fromkeys(self._cells, 0.0)
         self._n_steps_taken = dict.fromkeys(self._cells, 0)
         self._shapes = ModelShapes.of(base.model)
-        self._n_rows_measured = len(task.test.ids) + len(task.probe.ids) + len(task.choices.ids)
+        self._n_rows_measured = len(task.test.ids) + len(task.probe.ids) + len(task.choices.rows.ids)
         self._counts = {
             cell.key: {
                 "n_params_total": base.n_params_total,

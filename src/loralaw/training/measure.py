@@ -8,10 +8,12 @@ from loralaw.miub import LayerStatistics, plain
 from loralaw.miub.cosine import Cosine
 from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of
 from loralaw.miub.norm_ratio import NormRatio
+from loralaw.tasks import EncodedQuestions
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.metrics import choice_metrics, language_metrics
 from loralaw.training.scores import Scores
 
+_CHOICE = ("choice_accuracy", "choice_accuracy_sum")
 _INSIDE = (*map(column_of, DEFAULT_ESTIMATORS), NormRatio.name, Cosine.name, "effective_rank")
 
 
@@ -24,6 +26,9 @@ class Measurable(Protocol):
 
     def score(self, ids: Tensor, labels: Tensor) -> Scores:
         """Score the same (rows, length) tokens with every cell."""
+
+    def score_choices(self, questions: EncodedQuestions) -> Tensor:
+        """The summed loss of each option of the same questions with every cell, (K, options)."""
 
     def probe(self, ids: Tensor, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
         """Add every adapted layer's z and u on the same rows to statistics, cell by cell; nothing without adapters."""
@@ -49,7 +54,7 @@ def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]
         metrics = {**language[key], **choices.get(key, {}), **plain(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
-            absent["choice_accuracy"] = "the task has no multiple-choice questions"
+            absent |= dict.fromkeys(_CHOICE, "the task has no multiple-choice questions")
         if not layers:
             absent |= dict.fromkeys(_INSIDE, "there is no adapter")
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers}
@@ -75,12 +80,11 @@ def _language(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, flo
 
 
 def _choices(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, float | None]]:
-    if not task.questions:
+    if not len(task.choices):
         return {}
-    scores, shape = trained.score(task.choices.ids, task.choices.labels), (len(task.questions), -1)
-    labels = [question.label for question in task.questions]
-    n_bytes, document = task.choices.n_bytes.reshape(shape).numpy(), task.choices.document.reshape(shape)[:, 0].numpy()
+    asked = task.choices
+    losses, n_bytes = trained.score_choices(asked), asked.rows.n_bytes
     return {
-        key: choice_metrics(scores.loss_sum[k].reshape(shape).numpy(), n_bytes, labels, document)
+        key: choice_metrics(losses[k], n_bytes, asked.question, asked.labels, asked.document)
         for k, key in enumerate(trained.keys)
     }

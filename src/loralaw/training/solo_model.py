@@ -25,8 +25,10 @@ from loralaw.models import is_sharded
 from loralaw.models.base_model import no_progress_bars
 from loralaw.spec import Cell
 from loralaw.store import ADAPTER, MODEL
+from loralaw.tasks import EncodedQuestions
 from loralaw.training.adapters import set_layout, write_adapter
 from loralaw.training.cell_settings import peft_config_of
+from loralaw.training.choice_scores import TreeRows, score_choices
 from loralaw.training.device_group import rank
 from loralaw.training.frozen_base import FrozenBase, output_head
 from loralaw.training.quantised import why_not_on
@@ -83,6 +85,12 @@ class SoloModel:
             hidden = self._hidden_states(ids[rows])
             blocks.append(score_rows(hidden, head, labels[rows].to(device), self.keys))
         return join_rows(blocks)
+
+    @torch.no_grad()
+    def score_choices(self, questions: EncodedQuestions) -> Tensor:
+        """As `Pack.score_choices`, of the one cell."""
+        head = output_head(self._model, self._base.dtype)
+        return score_choices(questions, self._hidden_of, 1, head, self._model.config, self._hidden_of)
 
     @torch.no_grad()
     def probe(self, ids: Tensor, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
@@ -154,6 +162,11 @@ class SoloModel:
     def _hidden_states(self, ids: Tensor) -> Tensor:
         self._model.eval()
         return self._base.hidden_states(ids.to(self._base.device))
+
+    def _hidden_of(self, rows: TreeRows) -> Tensor:
+        self._model.eval()
+        rows = rows.to(self.device)
+        return self._base.hidden_states(rows.ids, rows.mask, rows.positions)
 
     def _adapted_layers(self) -> list[AdaptedLayer]:
         return [] if self._is_full else adapted_layers(self.trained)[0]
