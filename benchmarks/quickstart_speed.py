@@ -90,7 +90,7 @@ def one_after_another(cells_per_base: int | None) -> dict[str, Any]:
                 train(adapted, cell, task.train(cell.seed), folder)
                 adapted.eval()
                 losses(adapted, task.test)
-                losses(adapted, task.choices)
+                losses(adapted, task.choices.rows)
                 adapted.save_pretrained(folder)
                 seconds[name].append(time.perf_counter() - started)
                 started = time.perf_counter()

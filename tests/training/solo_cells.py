@@ -109,7 +109,7 @@ def encoded(base: BaseModel, one: Cell) -> EncodedTask:
     data = TaskData("rows", examples("train", 24), examples("validation", 6), examples("test", 9), choices)
     task = EncodedTask(data, base, one, 24)
     n_known = base.model.get_input_embeddings().num_embeddings
-    for rows in (task.test, task.probe, task.choices, *(task.train(seed) for seed in (0, 1, 2))):
+    for rows in (task.test, task.probe, task.choices.rows, *(task.train(seed) for seed in (0, 1, 2))):
         rows.ids.remainder_(n_known)
         rows.labels.copy_(torch.where(rows.labels < 0, rows.labels, rows.labels % n_known))
     return task

@@ -102,7 +102,7 @@ def test_records_count_what_was_trained(tmp_path: Any) -> None:
     n = n_params_trainable(base.model, good.method, good.rank)
     assert cost["train_flops"] == train_flops(shapes, good.method, n, TrainingShape(12, 3, 14))
     assert cost["n_tokens_processed"] == 12 * 3 * 14
-    n_rows = len(task.test.ids) + len(task.probe.ids) + len(task.choices.ids)
+    n_rows = len(task.test.ids) + len(task.probe.ids) + len(task.choices.rows.ids)
     assert cost["evaluate_flops"] == evaluate_flops(shapes, good.method, n, n_rows, 14)
     assert records[good.key]["provenance"]["path"] == "packed"
     diverged = records[bad.key]

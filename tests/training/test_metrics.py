@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loralaw.training.metrics import choice_metrics, language_metrics, ratio_with_stderr
+from loralaw.training.metrics import choice_metrics, language_metrics, likeliest, ratio_with_stderr
 
 
 def test_by_hand() -> None:
@@ -49,6 +49,12 @@ def test_one_document_has_no_stderr_and_huge_losses_no_perplexity() -> None:
 
 
 def test_choices_are_compared_by_the_byte() -> None:
-    loss, n_bytes = np.array([[10.0, 6.0], [3.0, 4.0]]), np.array([[20, 10], [5, 10]])
-    metrics = choice_metrics(loss, n_bytes, labels=[0, 0], document=np.array([0, 1]))
+    metrics = choice_metrics([10.0, 6.0, 3.0, 4.0], [20, 10, 5, 10], [0, 0, 1, 1], labels=[0, 0], document=[0, 1])
     assert metrics["choice_accuracy"] == 0.5
+    assert metrics["choice_accuracy_sum"] == 0.5
+    assert metrics["choice_accuracy_stderr"] == pytest.approx(0.5)
+
+
+def test_questions_may_have_different_numbers_of_options_and_the_first_of_equal_ones_wins() -> None:
+    loss, question = [2.0, 1.0, 3.0, 3.0, 1.0, 1.0, 2.0, 5.0], [0, 0, 1, 1, 1, 1, 1, 2]
+    assert likeliest(loss, question).tolist() == [1, 2, 0]

@@ -48,12 +48,12 @@ def assert_scores(metrics: dict[str, Any], model: nn.Module, task: EncodedTask) 
     scored = targets != NOT_SCORED
     assert metrics["cross_entropy"] == pytest.approx(float(expected), rel=1e-5)
     assert metrics["accuracy"] == pytest.approx(float((logits.argmax(-1) == targets)[scored].double().mean()))
-    targets = task.choices.labels[:, 1:]
+    targets = task.choices.rows.labels[:, 1:]
     losses = F.cross_entropy(
-        logits_on(model, task.choices).transpose(1, 2), targets, ignore_index=NOT_SCORED, reduction="none"
+        logits_on(model, task.choices.rows).transpose(1, 2), targets, ignore_index=NOT_SCORED, reduction="none"
     )
-    likeliest = (losses.sum(1) / task.choices.n_bytes).view(-1, 2).argmin(1).tolist()
-    right = [option == question.label for option, question in zip(likeliest, task.questions, strict=True)]
+    likeliest = (losses.sum(1) / task.choices.rows.n_bytes).view(-1, 2).argmin(1).tolist()
+    right = [option == label for option, label in zip(likeliest, task.choices.labels.tolist(), strict=True)]
     assert metrics["choice_accuracy"] == sum(right) / len(right)
 
 

@@ -56,7 +56,7 @@ def probe(
     from loralaw.tasks import read_texts, sample
 
     _check_places(data, json_, html)
-    texts = sample(read_texts(data), rows)
+    texts = list(sample(read_texts(data), rows))
     result = _measured(adapter, base, texts, estimator, batch_size, max_length)
     screen = console()
     try:  # files first: a terminal may be gone; but where a disk refuses, the numbers are still shown

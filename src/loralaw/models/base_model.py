@@ -26,6 +26,8 @@ class BaseModel:
     model: PreTrainedModel
     tokenizer: Any
     n_params_total: int
+    n_labels: int | None = None
+    """Outputs of a classifier's head; None of a language model."""
 
 
 def load_base_model(
@@ -67,7 +69,8 @@ def load_base_model(
     model.requires_grad_(False).eval()
     if not is_sharded(model):
         model.to(device)
-    return BaseModel(source, model, tokenizer, model.num_parameters())  # which knows of two in one byte
+    n_params = model.num_parameters()  # which knows of two in one byte
+    return BaseModel(source, model, tokenizer, n_params, n_labels)
 
 
 def is_quantised(config: PretrainedConfig) -> bool:

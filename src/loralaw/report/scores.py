@@ -121,7 +121,7 @@ def template_rows(table: pl.DataFrame) -> list[list[str]]:
             means = [complete.filter(pl.col("template") == name)[metric].mean() for name in names]
             known = [float(mean) for mean in means if mean is not None]  # type: ignore[arg-type]
             noise = _between_seeds(complete, metric)
-            said = "; ".join(f"{name} {_number(mean)}" for name, mean in zip(names, means, strict=True))
+            said = "; ".join(f"{name} {_number(mean)}" for name, mean in zip(map(str, names), means, strict=True))
             rows.append([str(task), str(base), METRICS[metric].label, said, _number(max(known) - min(known)), noise])
     return rows
 
@@ -155,7 +155,7 @@ def too_long(table: pl.DataFrame) -> list[str]:
         "n_questions_cut": "questions",
     }
     for column, noun in what.items():
-        most = done[column].max()
+        most = int(done[column].max() or 0)  # type: ignore[arg-type]
         if most:
             n_cells = done.filter(pl.col(column) > 0).height
             sentences.append(

@@ -30,6 +30,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "accuracy_stderr": pl.Float64(),
     "choice_accuracy": pl.Float64(),
     "choice_accuracy_stderr": pl.Float64(),
+    "choice_accuracy_sum": pl.Float64(),
+    "choice_accuracy_sum_stderr": pl.Float64(),
     "f1": pl.Float64(),
     "f1_stderr": pl.Float64(),
     "matthews_correlation": pl.Float64(),

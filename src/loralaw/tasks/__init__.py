@@ -8,6 +8,10 @@ from loralaw.tasks.encode_labelled import LabelledRows as LabelledRows
 from loralaw.tasks.encode_labelled import encode_labelled as encode_labelled
 from loralaw.tasks.load_task import TASKS as TASKS
 from loralaw.tasks.load_task import load_task as load_task
+from loralaw.tasks.question_trees import EncodedQuestions as EncodedQuestions
+from loralaw.tasks.question_trees import QuestionTree as QuestionTree
+from loralaw.tasks.question_trees import encode_questions as encode_questions
+from loralaw.tasks.question_trees import question_tree as question_tree
 from loralaw.tasks.task_data import Choice as Choice
 from loralaw.tasks.task_data import Example as Example
 from loralaw.tasks.task_data import Labelled as Labelled

@@ -1,5 +1,6 @@
 """Cells in, trained adapters or models and measurements out."""
 
+from loralaw.training.baseline import baseline as baseline
 from loralaw.training.batch import micro_batch_counts as micro_batch_counts
 from loralaw.training.cell import SCHEDULES as SCHEDULES
 from loralaw.training.cell import PackCell as PackCell

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from loralaw.errors import ModelError
 from loralaw.miub import LayerStatistics
 from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
@@ -70,11 +69,7 @@ class Classifier:
                     hooks.callback(layer.module.register_forward_hook(see).remove)
                     hooks.enter_context(LayerHooks(layer, report, scratch))
                 self._forward(rows, block)
-        if unused:
-            raise ModelError(
-                f"{type(self._own.model).__name__} never calls {sorted(unused)[:3]}: adapters there would do nothing; "
-                "leave them out of target_modules"
-            )
+        self._own.check_used(unused)
 
     def effective_ranks(self, key: str) -> dict[str, float]:
         """Of the adapter, by layer; empty where there is none."""

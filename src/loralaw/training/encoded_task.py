@@ -8,7 +8,7 @@ from torch import Tensor
 
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
-from loralaw.tasks import NOT_SCORED, EncodedRows, TaskData, encode_choices, encode_examples, sample
+from loralaw.tasks import NOT_SCORED, EncodedRows, TaskData, encode_examples, encode_questions, sample
 
 
 class TokenRows(Protocol):
@@ -39,8 +39,15 @@ class EncodedTask:
         settings = cell.evaluation
         self.test = self._encode(sample(data.test, settings["test_examples"]))
         self.probe = self._encode(sample(data.validation, settings["probe_examples"]))
-        self.questions = sample(data.choices, settings["choice_questions"])
-        self.choices = encode_choices(self.questions, base.tokenizer, self.max_length)
+        questions = sample(data.choices, settings["choice_questions"])
+        self.choices = encode_questions(questions, base.tokenizer, self.max_length, data.is_chat)
+        self.other_questions = {
+            name: encode_questions(
+                sample(others, settings["choice_questions"]), base.tokenizer, self.max_length, data.is_chat
+            )
+            for name, others in data.other_questions.items()
+        }
+        self.majority_accuracy = data.majority_accuracy
 
     def train(self, seed: int) -> EncodedRows:
         """The largest training set of a seed; a cell's own set is its first `n_train_examples` rows."""
@@ -51,7 +58,8 @@ class EncodedTask:
     @property
     def n_rows_measured(self) -> int:
         """Rows that go through the model to measure a cell."""
-        return len(self.test.ids) + len(self.probe.ids) + len(self.choices.ids)
+        of_options = sum(len(asked.rows.ids) for asked in (self.choices, *self.other_questions.values()))
+        return len(self.test.ids) + len(self.probe.ids) + of_options
 
     def counts(self, cell: Cell) -> dict[str, int]:
         """How much a cell reads and is measured on, and how much of that was too long."""
@@ -61,13 +69,13 @@ class EncodedTask:
             "n_train_examples_cut": int(train.is_cut[: cell.n_train_examples].sum()),
             "n_test_rows": len(self.test.ids),
             "n_test_rows_cut": int(self.test.is_cut.sum()),
-            "n_questions": len(self.questions),
-            "n_questions_cut": 0,
+            "n_questions": len(self.choices),
+            "n_questions_cut": self.choices.n_cut,
             "n_test_tokens_scored": int((self.test.labels[:, 1:] != NOT_SCORED).sum()),
         }
 
     def _encode(self, examples: Sequence[Any]) -> EncodedRows:
-        return encode_examples(examples, self._tokenizer, self.max_length)
+        return encode_examples(examples, self._tokenizer, self.max_length, self._data.is_chat)
 
 
 def batches(rows: EncodedRows, n_examples: int, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

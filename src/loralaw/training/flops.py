@@ -94,6 +94,9 @@ def evaluate_flops(
 ) -> float:
     """Operations of the matrix products of a cell's measurement: a forward pass, (2 N + 4 L w + 2 n) a token.
 
+    As many as there would be if every option of a question went through as a row of full length; in truth the options
+    of a question share what they have in common, and are padded less.
+
     Args:
         shapes: of the base model.
         method: a cell's.

@@ -1,6 +1,8 @@
 """The base model in training: checked, put into a known state, and given back as it was."""
 
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from loralaw.training.head_loss import Head
 from loralaw.training.packed_linear import PackedLinear
 
 DTYPES = (torch.float32, torch.bfloat16)
+_NONE: Mapping[str, Tensor | None] = MappingProxyType({})
 
 
 class FrozenBase:
@@ -25,16 +28,17 @@ class FrozenBase:
     Args:
         model: on one device.
         dtype: of the products. bfloat16 gives the arithmetic of bfloat16 autocast.
+        has_adapters: the layers of the model may hold PEFT's adapters already, which stay; else they may not.
 
     Raises:
         ModelError: a model that packing would compute wrongly; see `check_model`.
         InputError: an unsupported dtype.
     """
 
-    def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype, has_adapters: bool = False) -> None:
         if dtype not in DTYPES:
             raise InputError(f"dtype is {dtype}; accepted: {', '.join(map(str, DTYPES))}")
-        check_structure(model)
+        check_structure(model, has_adapters)
         self.model, self.dtype, self.device = model, dtype, model.device
         self._training = {module: module.training for module in model.modules()}
         self._requires_grad = {parameter: parameter.requires_grad for parameter in model.parameters()}
@@ -54,14 +58,21 @@ class FrozenBase:
         """The frozen output head, cast once."""
         return output_head(self.model, self.dtype)
 
-    def hidden_states(self, ids: Tensor) -> Tensor:
+    def hidden_states(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """(rows, length) token ids -> (rows, length, hidden) before the head.
 
         Without an attention mask: padding is on the right, and a causal model never looks there.
+
+        Args:
+            ids: on the model's device, as the others.
+            mask: (rows, 1, length, length), added to the scores of attention, where tokens are not to see all before
+                them; with positions.
+            positions: (rows, length), the place that each token is taken to have in its row; with a mask.
         """
         mixed = self.dtype != torch.float32
+        branches = {} if mask is None else {"attention_mask": mask.to(self.model.dtype), "position_ids": positions}
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=mixed):
-            return _hidden_states(self.model, ids)
+            return _hidden_states(self.model, ids, branches)
 
     def restore(self) -> None:
         """Undo everything but what the pack itself replaced."""
@@ -80,7 +91,7 @@ def output_head(model: PreTrainedModel, dtype: torch.dtype) -> Head:
     return Head(weight.to(dtype), bias)
 
 
-def check_structure(model: PreTrainedModel) -> None:
+def check_structure(model: PreTrainedModel, has_adapters: bool = False) -> None:
     """Refuse what can be seen without running the model.
 
     Raises:
@@ -89,7 +100,8 @@ def check_structure(model: PreTrainedModel) -> None:
     """
     if any(isinstance(module, PackedLinear) for module in model.modules()):
         raise ModelError("this model is inside another Pack: call that pack's unload() first")
-    if not isinstance(model, PreTrainedModel) or any(hasattr(module, "lora_A") for module in model.modules()):
+    is_adapted = not has_adapters and any(hasattr(module, "lora_A") for module in model.modules())
+    if not isinstance(model, PreTrainedModel) or is_adapted:
         raise ModelError(
             f"{type(model).__name__} is not a plain transformers model: give the base model without adapters "
             "(PEFT's unload() or merge_and_unload() returns it)"
@@ -142,19 +154,19 @@ def check_behaviour(model: PreTrainedModel) -> None:
         )
 
 
-def _hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
+def _hidden_states(model: PreTrainedModel, ids: Tensor, branches: Mapping[str, Tensor | None] = _NONE) -> Tensor:
     if is_sharded(model):
-        return _hidden_states_on_the_way(model, ids)
-    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False)[0]
+        return _hidden_states_on_the_way(model, ids, branches)
+    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False, **branches)[0]
     return hidden
 
 
-def _hidden_states_on_the_way(model: PreTrainedModel, ids: Tensor) -> Tensor:
+def _hidden_states_on_the_way(model: PreTrainedModel, ids: Tensor, branches: Mapping[str, Tensor | None]) -> Tensor:
     """Through the head of one token as well: a sharded model is gathered right only where it runs from end to end."""
     seen: list[Tensor] = []
     hook = model.base_model.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
     try:
-        model(input_ids=ids, use_cache=False, logits_to_keep=1)
+        model(input_ids=ids, use_cache=False, logits_to_keep=1, **branches)
     finally:
         hook.remove()
         let_go(model)

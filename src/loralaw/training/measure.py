@@ -1,5 +1,6 @@
 """Every metric of trained cells: on test rows, on questions, and inside the adapter on validation rows."""
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -8,10 +9,12 @@ from loralaw.miub import LayerStatistics, plain
 from loralaw.miub.cosine import Cosine
 from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of
 from loralaw.miub.norm_ratio import NormRatio
+from loralaw.tasks import EncodedQuestions
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.metrics import choice_metrics, language_metrics
 from loralaw.training.scores import Scores
 
+_CHOICE = ("choice_accuracy", "choice_accuracy_sum")
 INSIDE = (*map(column_of, DEFAULT_ESTIMATORS), NormRatio.name, Cosine.name, "effective_rank")
 
 
@@ -24,6 +27,9 @@ class Measurable(Protocol):
 
     def score(self, ids: Tensor, labels: Tensor) -> Scores:
         """Score the same (rows, length) tokens with every cell."""
+
+    def score_choices(self, questions: EncodedQuestions) -> Tensor:
+        """The summed loss of each option of the same questions with every cell, (K, options)."""
 
     def probe(self, ids: Tensor, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
         """Add every adapted layer's z and u on the same rows to statistics, cell by cell; nothing without adapters."""
@@ -38,21 +44,24 @@ def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]
     The test rows are touched here and nowhere else. MIUB is measured on validation rows.
 
     Returns:
-        By key: `metrics`, `absent_metrics` (why one is not there), and `layers` (MIUB and controls by layer).
+        By key: `metrics`, `absent_metrics` (why one is not there), `layers` (MIUB and controls by layer), and
+        `other_tasks` (scores on tasks that were not trained on, by name).
     """
     inside, rows = LayerStatistics(), task.probe
     trained.probe(rows.ids, rows.token_mask, rows.document, inside)
-    language, choices = _language(trained, task), _choices(trained, task)
+    language, choices = _language(trained, task), _choices(trained, task.choices)
+    others = {name: _choices(trained, asked) for name, asked in task.other_questions.items()}
     measured = {}
     for key in trained.keys:
         layers, means = inside_of(inside, key, trained.effective_ranks(key))
-        metrics = {**language[key], **choices.get(key, {}), **plain(means)}
+        of_others = {name: scores[key] for name, scores in others.items()}
+        metrics = {**language[key], **choices.get(key, {}), **_mean_of_others(of_others), **plain(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
-            absent["choice_accuracy"] = "the task has no multiple-choice questions"
+            absent |= dict.fromkeys(_CHOICE, "the task has no multiple-choice questions")
         if not layers:
             absent |= dict.fromkeys(INSIDE, "there is no adapter")
-        measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers}
+        measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers, "other_tasks": of_others}
     return measured
 
 
@@ -74,13 +83,17 @@ def _language(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, flo
     }
 
 
-def _choices(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, float | None]]:
-    if not task.questions:
+def _mean_of_others(of_others: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Over tasks that were not trained on; nothing where none is scored."""
+    values = [value for scores in of_others.values() if (value := scores["choice_accuracy"]) is not None]
+    return {"other_choice_accuracy": sum(values) / len(values)} if values else {}
+
+
+def _choices(trained: Measurable, asked: EncodedQuestions) -> dict[str, dict[str, float | None]]:
+    if not len(asked):
         return {}
-    scores, shape = trained.score(task.choices.ids, task.choices.labels), (len(task.questions), -1)
-    labels = [question.label for question in task.questions]
-    n_bytes, document = task.choices.n_bytes.reshape(shape).numpy(), task.choices.document.reshape(shape)[:, 0].numpy()
+    losses, n_bytes = trained.score_choices(asked), asked.rows.n_bytes
     return {
-        key: choice_metrics(scores.loss_sum[k].reshape(shape).numpy(), n_bytes, labels, document)
+        key: choice_metrics(losses[k], n_bytes, asked.question, asked.labels, asked.document)
         for k, key in enumerate(trained.keys)
     }

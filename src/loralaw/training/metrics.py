@@ -48,16 +48,36 @@ def language_metrics(
 
 
 def choice_metrics(
-    loss_sum: NDArray[np.floating], n_bytes: NDArray[np.integer], labels: list[int], document: NDArray[np.integer]
+    loss_sum: ArrayLike, n_bytes: ArrayLike, question: ArrayLike, labels: ArrayLike, document: ArrayLike
 ) -> dict[str, float | None]:
-    """Share of questions whose true option is the likeliest a byte.
+    """Share of questions whose true option is the likeliest: a byte of its text, and as it stands.
+
+    With one question a document these are `acc_bytes` and `acc` of lm-evaluation-harness with its standard errors.
 
     Args:
-        loss_sum: (questions, options) summed loss of each option's tokens, in nats.
-        n_bytes: (questions, options) length of each option's text.
-        labels: index of the true option of each question.
+        loss_sum: (options,) summed loss of each option's tokens, in nats.
+        n_bytes: (options,) length of each option's text.
+        question: (options,) the number of each option's question: 0, ..., 0, 1, ...
+        labels: (questions,) index of the true option of each question.
         document: (questions,) the document each question comes from.
     """
-    right = (loss_sum / n_bytes).argmin(axis=1) == np.asarray(labels)
-    accuracy, stderr = ratio_with_stderr(right, np.ones(len(right)), document)
-    return {"choice_accuracy": accuracy, "choice_accuracy_stderr": stderr}
+    loss, metrics = np.asarray(loss_sum, float), dict[str, float | None]()
+    for name, values in (("choice_accuracy", loss / np.asarray(n_bytes)), ("choice_accuracy_sum", loss)):
+        right = likeliest(values, question) == np.asarray(labels)
+        metrics[name], metrics[f"{name}_stderr"] = ratio_with_stderr(right, np.ones(len(right)), document)
+    return metrics
+
+
+def likeliest(loss: ArrayLike, question: ArrayLike) -> NDArray[np.intp]:
+    """(questions,) index, among its question's options, of the one with the least loss; of equal ones the first.
+
+    Args:
+        loss: (options,).
+        question: (options,) the number of each option's question, as of `choice_metrics`.
+    """
+    values, of = np.asarray(loss, float), np.asarray(question)
+    n_options = np.bincount(of)
+    grid = np.full((len(n_options), n_options.max()), np.inf)  # questions may have different numbers of options
+    grid[of, np.arange(len(of)) - np.repeat(np.cumsum(n_options) - n_options, n_options)] = values
+    index: NDArray[np.intp] = grid.argmin(axis=1)
+    return index

@@ -1,6 +1,7 @@
 """A cell's own model: a base with an adapter in it, or one whose every weight learns; the base stays as it was."""
 
 import copy
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
-from loralaw.errors import InputError, StorageError
+from loralaw.errors import InputError, ModelError, StorageError
 from loralaw.miub import LayerStatistics
 from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers
 from loralaw.miub.batch_tokens import BatchTokens
 from loralaw.models import is_sharded
-from loralaw.models.base_model import no_progress_bars
+from loralaw.models.weights import no_progress_bars
 from loralaw.spec import Cell
 from loralaw.store import ADAPTER, MODEL
 from loralaw.training.adapters import set_layout, write_adapter
@@ -78,6 +79,21 @@ class OwnModel:
     def effective_ranks(self) -> dict[str, float]:
         """Of the adapter, by layer; empty where there is none."""
         return {layer.name: layer.effective_rank() for layer in self.adapted_layers()}
+
+    def check_used(self, unused: Collection[str]) -> None:
+        """Some models read a layer's weight instead of calling it; its adapter would then do nothing.
+
+        Args:
+            unused: adapted layers that a forward pass has not called.
+
+        Raises:
+            ModelError: there are some.
+        """
+        if unused:
+            raise ModelError(
+                f"{type(self.model).__name__} never calls {sorted(unused)[:3]}: adapters there would do nothing; "
+                "leave them out of target_modules"
+            )
 
     def save(self, folder: Path, tokenizer: Any) -> None:
         """Write `adapter` (as PEFT does) or, for full, `model` (as transformers does, with the tokenizer) below folder.

@@ -13,10 +13,12 @@ from transformers import PreTrainedModel
 
 from loralaw.errors import InputError, did_you_mean
 from loralaw.miub import LayerStatistics, effective_rank
+from loralaw.tasks import EncodedQuestions
 from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
 from loralaw.training.batch import Batch, check_batch, check_cells, check_tokens
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter, flatten_row_scale
 from loralaw.training.cell import PackCell, RunningCell
+from loralaw.training.choice_scores import TreeRows, score_choices
 from loralaw.training.gradients import add_gradients
 from loralaw.training.pack_pass import Learns, PackPass, Probe
 from loralaw.training.packed_base import PackedBase
@@ -169,6 +171,25 @@ class Pack:
         return join_rows(blocks)
 
     @torch.no_grad()
+    def score_choices(self, questions: EncodedQuestions) -> Tensor:
+        """The summed loss of each option of the same questions with every cell, without dropout.
+
+        Args:
+            questions: with at least one.
+
+        Returns:
+            (K, options) float64, nats, on the CPU; cells in the order of `keys`, the options of a question after those
+            of the one before.
+
+        Raises:
+            InputError: no cell left in the pack.
+        """
+        self._check_can_measure()
+        return score_choices(
+            questions, self._hidden_of, len(self._cells), self._base.head, self._base.model.config, self._base_hidden_of
+        )
+
+    @torch.no_grad()
     def probe(self, ids: Tensor, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
         """Add every adapted layer's base output z and adapter output u on the same rows to statistics, cell by cell.
 
@@ -259,9 +280,7 @@ class Pack:
 
     def _blocks(self, ids: Tensor) -> Iterator[slice]:
         """Rows that go through the model together."""
-        self._base.check_loaded()
-        if not self._cells:
-            raise InputError("the pack has no cell left: nothing to measure")
+        self._check_can_measure()
         return row_blocks(ids)
 
     def _add_gradients(self, batches: Mapping[str, Batch], learns: Learns) -> dict[str, float]:
@@ -279,7 +298,26 @@ class Pack:
         current = PackPass(self._buckets, rows, ids.shape[1], self._base.dtype, probe=probe)
         return self._base.run(ids.repeat(len(self._cells), 1), current)
 
+    def _hidden_of(self, rows: TreeRows) -> Tensor:
+        """The same rows for every cell."""
+        n_rows, length = rows.ids.shape
+        current = PackPass(self._buckets, [n_rows] * len(self._buckets), length, self._base.dtype)
+        rows = rows.to(self._base.device).repeated(len(self._cells))
+        return self._base.run(rows.ids, current, rows.mask, rows.positions)
+
+    def _base_hidden_of(self, rows: TreeRows) -> Tensor:
+        """Without any cell."""
+        n_rows, length = rows.ids.shape
+        current = PackPass([], [], length, self._base.dtype, n_base_rows=n_rows)
+        rows = rows.to(self._base.device)
+        return self._base.run(rows.ids, current, rows.mask, rows.positions)
+
     # --- checking ---
+
+    def _check_can_measure(self) -> None:
+        self._base.check_loaded()
+        if not self._cells:
+            raise InputError("the pack has no cell left: nothing to measure")
 
     def _cell(self, key: str) -> RunningCell:
         for cell in self._cells:

@@ -43,12 +43,15 @@ class PackPass:
     """Which part of each cell's batch this is, where it goes through in parts."""
     probe: Probe | None = None
     learns: Learns = Learns.NOTHING
+    n_base_rows: int = 0
+    """Rows that belong to no cell, after all others: the frozen base alone computes them."""
     layers_seen: set[str] = field(default_factory=set)
     _last_input: tuple[Tensor | None, Tensor | None] = (None, None)
 
     @property
     def n_rows(self) -> int:
-        return sum(len(b.cells) * rows for b, rows in zip(self.buckets, self.rows_per_cell, strict=True))
+        of_cells = (len(b.cells) * rows for b, rows in zip(self.buckets, self.rows_per_cell, strict=True))
+        return sum(of_cells) + self.n_base_rows
 
     def parts(self, columns: Mapping[str, slice]) -> list["Part"]:
         """The buckets that adapt some of these layers, which have these columns of one product's output."""

@@ -52,11 +52,16 @@ class PackedBase:
         if self.dtype == torch.bfloat16 and self.device.type == "cpu":
             self._blocks = LlamaBlocks(self.model, self._product)
 
-    def run(self, ids: Tensor, current: PackPass) -> Tensor:
-        """(rows, length) token ids of all cells -> (rows, length, hidden) before the head."""
+    def run(
+        self, ids: Tensor, current: PackPass, mask: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """(rows, length) token ids of all cells -> (rows, length, hidden) before the head.
+
+        Mask and positions are as of `FrozenBase.hidden_states`.
+        """
         self._slot.current = current
         try:
-            return self._frozen.hidden_states(ids.to(self.device))
+            return self._frozen.hidden_states(ids.to(self.device), mask, positions)
         finally:
             self._slot.current = None
             current.forget_input()
