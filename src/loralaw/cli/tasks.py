@@ -81,7 +81,7 @@ def _summary(data: "TaskData") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    from loralaw.report.wording import ABSENT, significant
+    from loralaw.report.wording import significant
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
@@ -90,10 +90,11 @@ def _summary(data: "TaskData") -> "RenderableType":
     for name, said in (
         ("task", data.name),
         *((split, f"{len(getattr(data, split)):,} rows") for split in ("train", "validation", "test")),
-        ("questions", f"{len(data.choices):,}"),
-        (
-            "majority",
-            ABSENT if majority is None else f"accuracy {significant(majority)} of always the commonest answer",
+        *([("questions", f"{len(data.choices):,}")] if data.choices else []),
+        *(
+            []
+            if majority is None
+            else [("majority", f"accuracy {significant(majority)} of always the commonest answer")]
         ),
         *(("note", note) for note in data.notes),
         ("hash", data.hash),

@@ -151,8 +151,9 @@ class ChoiceTask:
             raise DataError(
                 f"{where}: the answer is {row['answer']!r}, but label {label} is {name!r}: is it of {self.id}?"
             )
-        # In a published instruction an option may end with a blank, which its own column has lost: then it is kept.
-        instruction = (row.get("instruction") if is_local else None) or self.instruct(question.strip(), choices)
+        # In a published instruction an option may begin or end with blanks, which its column has lost: they stay.
+        given = row.get("instruction") if is_local else None
+        instruction = given if isinstance(given, str) else self.instruct(question.strip(), choices)
         return Question(instruction, question.strip(), tuple(c.strip() for c in choices), index, document)
 
     def _values(self, question: Question) -> dict[str, str]:
