@@ -175,7 +175,7 @@ class StudySpec(Settings):
     methods: list[Annotated[MethodSpec, Field(discriminator="name")]] = Field(default=[LoraMethod()], min_length=1)
     ranks: list[Rank] = Field(default=[], validate_default=True)
     """Of every method but `full`, which has none; empty only where there is no other method."""
-    sizes: Annotated[list[Count | Literal["all"]], Field(min_length=1)]
+    sizes: Annotated[list[Literal["all"] | Count], Field(min_length=1)]
     """Training examples of a cell; a smaller set is part of the larger one with the same seed. `all`: as many as the
     task has."""
     seeds: list[Seed] = Field(default=[0, 1], min_length=1)
