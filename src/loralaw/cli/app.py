@@ -5,7 +5,22 @@ import sys
 import typer
 from rich.console import Console
 
-from loralaw.cli import check_rule, design, fit, judge, new, plan, probe, recommend, report, run, status, table, train
+from loralaw.cli import (
+    check_rule,
+    design,
+    fit,
+    judge,
+    new,
+    plan,
+    probe,
+    recommend,
+    report,
+    run,
+    score,
+    status,
+    table,
+    train,
+)
 from loralaw.errors import InputError, LoralawError
 
 app = typer.Typer(
@@ -28,6 +43,7 @@ for command in (
     check_rule.check_rule,
     report.report,
     probe.probe,
+    score.score,
     train.train,
 ):
     app.command()(command)
