@@ -41,14 +41,16 @@ def test_rows_are_the_tokens_of_the_whole_text(prompt: str, completion: str) -> 
 def test_options_of_a_question_are_compared_on_the_same_context(
     context: str, options: list[str], max_length: int
 ) -> None:
-    rows = encode_choices([Choice(context, tuple(options), 0, "d")], TOKENIZER, max_length)
+    rows = encode_choices(
+        [Choice(context.rstrip() + ".", tuple(" " + o for o in options), 0, "d")], TOKENIZER, max_length
+    )
     n_scored = (rows.labels != NOT_SCORED).sum(1).tolist()
     n_context = [int(n) - scored for n, scored in zip(rows.n_tokens, n_scored, strict=True)]
     assert (rows.ids[:, 0] == START).all()
     assert all(n >= 1 for n in n_scored)
     assert all(int(n) <= max_length for n in rows.n_tokens)
-    if rows.is_cut.any() and len(set(options)) > 1 and len(set(n_context)) == 1:
-        assert len({tuple(ids[:n]) for ids, n in zip(rows.ids.tolist(), n_context, strict=True)}) == 1
+    assert len(set(n_context)) == 1
+    assert len({tuple(ids[:n]) for ids, n in zip(rows.ids.tolist(), n_context, strict=True)}) == 1
 
 
 def test_a_start_token_in_the_text_is_not_doubled() -> None:

@@ -86,8 +86,9 @@ def score_choices(
 def takes_trees(trees: Sequence[QuestionTree], hidden_of: HiddenOf, head: Head, config: Any) -> bool:
     """Whether the model heeds a mask and positions that are given to it, so that a branch is as a row alone.
 
-    Seen by scoring an option of the longest question both ways, after another one and alone; models that look back over fewer tokens than that by
-    a rule of their own are known by their configuration as well, since what is left out may hardly matter there.
+    Seen by scoring an option of the longest question both ways, after another one and alone. Models that look back over
+    fewer tokens than that by a rule of their own are known by their configuration as well, since what they leave out
+    may hardly matter there.
     """
     longest = max((tree for tree in trees if tree.n_branches > 1), key=lambda tree: tree.longest_row)
     if _window(config) < max(len(tree.ids) for tree in trees):
