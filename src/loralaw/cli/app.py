@@ -16,6 +16,7 @@ from loralaw.cli import (
     recommend,
     report,
     run,
+    score,
     status,
     table,
     tasks,
@@ -44,6 +45,7 @@ for command in (
     check_rule.check_rule,
     report.report,
     probe.probe,
+    score.score,
     train.train,
     tasks.tasks,
 ):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loralaw.tasks import EncodedQuestions, QuestionTree, question_tree
 from loralaw.training import scores
-from loralaw.training.head_loss import CHUNK_TOKENS, Head, token_scores
+from loralaw.training.head_loss import CHUNK_TOKENS, Head, token_losses
 
 HEAD_TOKENS = 4 * CHUNK_TOKENS
 """Scored tokens of each cell that wait for the head: enough for its chunks to be full."""
@@ -86,15 +86,16 @@ def score_choices(
 def takes_trees(trees: Sequence[QuestionTree], hidden_of: HiddenOf, head: Head, config: Any) -> bool:
     """Whether the model heeds a mask and positions that are given to it, so that a branch is as a row alone.
 
-    Seen by scoring two options of the longest question both ways; models that look back over fewer tokens than that by
-    a rule of their own are known by their configuration as well, since what is left out may hardly matter there.
+    Seen by scoring an option of the longest question both ways, after another one and alone. Models that look back over
+    fewer tokens than that by a rule of their own are known by their configuration as well, since what they leave out
+    may hardly matter there.
     """
     longest = max((tree for tree in trees if tree.n_branches > 1), key=lambda tree: tree.longest_row)
     if _window(config) < max(len(tree.ids) for tree in trees):
         return False
-    together, alone = two_options(longest)
+    fork, alone = second_option(longest)
     try:
-        by_tree, by_row = (score_trees(each, hidden_of, 1, head) for each in ([together], alone))
+        by_tree, by_row = score_trees([fork], hidden_of, 1, head)[:, 1], score_trees([alone], hidden_of, 1, head)[:, 0]
     except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError):
         return False  # it has no such arguments, or no attention that could be told what to see
     exact = head.weight.dtype == torch.float32
@@ -135,20 +136,20 @@ def tree_blocks(trees: Sequence[QuestionTree]) -> Iterator[list[int]]:
         yield block
 
 
-def two_options(tree: QuestionTree) -> tuple[QuestionTree, list[QuestionTree]]:
-    """The first two branches of a tree that forks, as a tree and as a row each, predicting at all of their tokens."""
+def second_option(tree: QuestionTree) -> tuple[QuestionTree, QuestionTree]:
+    """The first two branches of a tree that forks, and the second of them alone, predicting at all of their tokens."""
     shared = [token for token, branch in zip(tree.ids, tree.branch, strict=True) if branch == 0]
     branches = [number for number in dict.fromkeys(tree.branch) if number][:2]
     rests = [[token for token, of in zip(tree.ids, tree.branch, strict=True) if of == number] for number in branches]
     rows = [([*shared, *rest, tree.ids[0]], len(rest) + 1) for rest in rests]
-    return question_tree(rows), [question_tree([row]) for row in rows]
+    return question_tree(rows), question_tree(rows[1:])
 
 
 def _sums(trees: Sequence[QuestionTree], hidden: Tensor, head: Head) -> Tensor:
     """hidden (K, predictions of the trees, hidden) -> (K, options of the trees)."""
     n_cells = len(hidden)
     targets = torch.tensor([target for tree in trees for target in tree.targets], device=hidden.device)
-    losses = token_scores(hidden.flatten(0, 1), head, targets.repeat(n_cells))[0].double().view(n_cells, -1)
+    losses = token_losses(hidden.flatten(0, 1), head, targets.repeat(n_cells)).double().view(n_cells, -1)
     losses = torch.nn.functional.pad(losses, (0, 1))  # where options with fewer tokens than others point to
     first = [0, *itertools.accumulate(len(tree.targets) for tree in trees)]
     options = [[at + p for p in option] for at, tree in zip(first, trees, strict=False) for option in tree.options]

@@ -77,6 +77,17 @@ def token_scores(hidden: Tensor, head: Head, targets: Tensor) -> tuple[Tensor, T
     return losses, hits
 
 
+def token_losses(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+    """The first of `token_scores`, for less: the likeliest token is not looked for."""
+    losses = torch.empty(len(targets), device=hidden.device)
+    for chunk in _slices(0, len(targets), CHUNK_TOKENS):
+        logits = head.logits(hidden[chunk])
+        for block in _slices(chunk.start, chunk.stop, SOFTMAX_TOKENS):
+            of_block = logits[block.start - chunk.start : block.stop - chunk.start]
+            _, losses[block] = _softmax(of_block, targets[block])
+    return losses
+
+
 def _slices(start: int, stop: int, length: int) -> list[slice]:
     return [slice(at, min(at + length, stop)) for at in range(start, stop, length)]
 

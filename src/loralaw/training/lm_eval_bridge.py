@@ -83,7 +83,7 @@ class LmEval:
         with _quiet():
             found = _harness().evaluator.evaluate(self._lm, {_TASK: self._task}, bootstrap_iters=1)
         results = found["results"][_TASK]
-        metrics = dict[str, float | None]()
+        metrics = dict[str, Any]()
         for theirs, ours in _METRICS.items():
             stderr = results[f"{theirs}_stderr,none"]
             metrics[ours] = float(results[f"{theirs},none"])
