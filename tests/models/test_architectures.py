@@ -1,7 +1,7 @@
 """Every architecture that the documentation names is trained, measured, reported and loaded again."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 import loralaw
 from loralaw.errors import SpecError
 from loralaw.models import BaseModel, find_model, load_base_model, skeleton
-from loralaw.spec import StudySpec, parse_study
+from loralaw.report import write_report
+from loralaw.spec import Cell, StudySpec, TaskSpec, parse_study
 from loralaw.store import Study
 from loralaw.tasks import NOT_SCORED, load_task
 from loralaw.training import EncodedTask
@@ -39,16 +40,20 @@ def study(model: Path, text_file: Path) -> StudySpec:
     return parse_study(settings, "s")
 
 
-def loss_of_loaded(done: Study, key: str, base: BaseModel, text_file: Path) -> float:
+def loss_of_loaded(done: Study, key: str, base: BaseModel) -> float:
     """Cross-entropy of the test rows, in nats a token, of the adapter as PEFT loads it."""
-    cell = next(cell for cell in done.cells() if cell.key == key)
-    task = EncodedTask(load_task(study(Path(base.source.location), text_file).task), base, cell, 8)
+    cell = Cell(**records(done)[key]["cell"])
+    task = EncodedTask(load_task(TaskSpec.model_validate(cell.task)), base, cell, 8)
     model = AutoModelForCausalLM.from_pretrained(base.source.location, dtype=torch.float32)
-    adapted = PeftModel.from_pretrained(model, done.folder / "cells" / key / "adapter").eval()
+    adapted = PeftModel.from_pretrained(model, done.cell_folder(key) / "adapter").eval()
     with torch.no_grad():
         logits = adapted(input_ids=task.test.ids).logits[:, :-1]
     labels = task.test.labels[:, 1:]
     return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NOT_SCORED))
+
+
+def records(done: Study) -> dict[str, dict[str, Any]]:
+    return {record["key"]: record for record in done.records()}
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -60,10 +65,10 @@ def test_an_architecture_from_weights_to_report(name: str, text_file: Path, tmp_
     for column in ("cross_entropy", "accuracy", "miub_nats", "train_loss"):
         assert table[column].is_finite().all(), column
     assert (table["miub_nats"] >= 0).all()
-    assert (tmp_path / "out" / "report.html").is_file()
+    assert write_report(done).read_text().count("cross_entropy")
     base = load_base_model(find_model(str(folder)))
     for row in table.filter(rank=2).iter_rows(named=True):
-        assert loss_of_loaded(done, row["key"], base, text_file) == pytest.approx(row["cross_entropy"], abs=1e-5)
+        assert loss_of_loaded(done, row["key"], base) == pytest.approx(row["cross_entropy"], abs=1e-5)
 
 
 def test_a_soft_cap_is_refused_by_its_name(text_file: Path, tmp_path: Path) -> None:
@@ -101,7 +106,9 @@ def test_a_saved_head_for_as_many_labels_is_kept(tmp_path: Path) -> None:
 def test_layers_are_named_in_the_record(text_file: Path, tmp_path: Path) -> None:
     """Fused layers are measured as what they are: one layer."""
     done = loralaw.run(study(save(small("phi3"), tmp_path / "m"), text_file), tmp_path / "out", executor="inline")
-    key = done.table().filter(method="dora", rank=1)["key"].item()
-    record = json.loads((done.folder / "cells" / key / "record.json").read_text())
-    assert len(record["layers"]) == 4
-    assert all("self_attn.qkv_proj" in str(layer) or "self_attn.o_proj" in str(layer) for layer in record["layers"])
+    for record in records(done).values():
+        layers = [one["layer"].partition("layers.")[2] for one in record["layers"]]
+        ends = ["self_attn.o_proj", "self_attn.qkv_proj"]
+        if record["cell"]["method"]["name"] == "lora":
+            ends += ["mlp.down_proj", "mlp.gate_up_proj"]
+        assert sorted(layers) == sorted(f"{block}.{end}" for block in (0, 1) for end in ends)
