@@ -145,7 +145,7 @@ def test_without_a_network(is_set: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     if not is_set:
         monkeypatch.delenv("HF_HUB_OFFLINE")
 
-        def nobody_answers(*_: str) -> str:
+        def nobody_answers(*_: str, local_files_only: bool) -> str:
             raise LocalEntryNotFoundError("no connection, and nothing in the cache")
 
         monkeypatch.setattr(hub, "hf_hub_download", nobody_answers)
