@@ -18,7 +18,7 @@ from test_train_solo import assert_near, train_plainly
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from loralaw.errors import InputError, ModelError
-from loralaw.models import BaseModel, find_model, is_quantised, load_base_model, skeleton
+from loralaw.models import BaseModel, Loading, find_model, is_quantised, load_base_model, skeleton
 from loralaw.training import Pack, path_of, train_cells
 from loralaw.training.quantised import quantised_bytes
 
@@ -93,6 +93,17 @@ def test_lora_equals_a_plain_loop_on_the_quantised_model(folder: Path, tmp_path:
     assert heard.lines[0]["train_loss"] == pytest.approx(sum(losses) / 10, rel=1e-5)
     saved = load_file(tmp_path / one.key / "adapter" / "adapter_model.safetensors")
     assert_near(saved, get_peft_model_state_dict(model), 1e-4)
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_a_cell_trains_on_weights_that_are_quantised_while_they_are_loaded(
+    bits: Any, tiny_model: Path, tmp_path: Path
+) -> None:
+    base, one = load_base_model(find_model(str(tiny_model), Loading(bits))), cell("lora", steps=4)
+    [record] = train_cells(base, encoded(base, one), [one], cell_folder(tmp_path), SILENT)
+    assert record["status"] == "finished"
+    assert record["provenance"]["path"] == "trainer"
+    assert record["metrics"]["miub_nats"] >= 0
 
 
 def test_what_cannot_be_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from transformers.distributed import DistributedConfig
 from loralaw.errors import ModelError
 from loralaw.models.heads import give_padding, model_class, new_weights
 from loralaw.models.sharding import is_sharded
-from loralaw.models.skeleton import config_of, tokenizer_of
+from loralaw.models.skeleton import config_of, quantisation_of, tokenizer_of
 from loralaw.models.source import ModelSource
 from loralaw.models.weights import check_finite, listed, names_of, no_warnings, read_weights
 
@@ -50,6 +50,7 @@ def load_base_model(
     if source.is_dry:
         raise ModelError(f'"{source.name}" was found for its shapes only: its weights or tokenizer are not here')
     config = config_of(source, n_labels)
+    quantisation = quantisation_of(source, config, n_labels)
     with no_warnings():
         model, found = read_weights(
             source,
@@ -58,7 +59,7 @@ def load_base_model(
             torch.float32,
             distributed_config=None if n_devices == 1 else DistributedConfig(fsdp_size=n_devices),
             ignore_mismatched_sizes=n_labels is not None,
-            device_map={"": device} if source.loading.quantisation else None,
+            **({} if quantisation is None else {"quantization_config": quantisation, "device_map": {"": device}}),
         )
     tokenizer = tokenizer_of(source)
     _check_keys(source, model, found, n_labels)

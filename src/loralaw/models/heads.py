@@ -13,6 +13,7 @@ HEAD_SEED = 0
 """Of a new head's first weights: every process, and every cell of a study, begins with the same ones."""
 HEADS = ("classifier", "score")
 """What transformers calls the heads of its classifiers."""
+POOLER = "pooler"
 
 
 def is_causal(config: PretrainedConfig) -> bool:
@@ -87,7 +88,7 @@ def head_modules(model: PreTrainedModel) -> set[str]:
 
 def is_of_pooler(name: str) -> bool:
     """Whether a module or a weight with this name is a pooler's."""
-    return "pooler" in name.split(".")
+    return POOLER in name.split(".")
 
 
 def new_weights(model: PreTrainedModel, names: Iterable[str]) -> set[str]:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download
 from huggingface_hub.errors import (
     GatedRepoError,
     LocalEntryNotFoundError,
@@ -17,32 +17,43 @@ from loralaw.errors import ModelError, did_you_mean
 
 SAFE_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_MAX_LINE = 300
+_MAX_LINE, _PATIENCE_SECONDS = 300, 5.0
 
 
 class OutOfReachError(ModelError):
     """A model that may well exist: the hub does not answer, or not to us."""
 
 
-def hub_commit(name: str, accepted: str, known: Iterable[str]) -> str:
+def hub_commit(name: str, accepted: str, known: Iterable[str], is_patient: bool = True) -> str:
     """The commit of a model's main branch, from the hub, or from its cache where the hub cannot be reached.
 
     Args:
         name: on the hub.
         accepted: what else may be named, in words.
         known: names that may have been meant.
+        is_patient: as the client is, which tries for half a minute; else the cache is read if the hub is silent.
 
     Raises:
         OutOfReachError: no network, or the model is gated.
         ModelError: the hub has no such model, or it has no config.json.
     """
     try:
-        commit = extract_commit_hash(hf_hub_download(name, "config.json"), None)
+        from_cache = not is_patient and not answers()
+        commit = extract_commit_hash(hf_hub_download(name, "config.json", local_files_only=from_cache), None)
     except Exception as error:  # the hub client raises its own kinds, those of its transport, and OSError
         raise explained(error, name, accepted, did_you_mean(name, set(known) - {name})) from None
     if not commit:
         raise ModelError(f'"{name}": the hub gave no commit for it, so its results could not be told from another\'s')
     return str(commit)
+
+
+def answers() -> bool:
+    """Whether the hub says anything, at once."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE_SECONDS)
+    except Exception:  # those of the client's transport, which is not ours to name
+        return False
+    return True
 
 
 def explained(error: Exception, name: str, accepted: str, hint: str = "") -> ModelError:

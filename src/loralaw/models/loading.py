@@ -2,7 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig
@@ -54,29 +54,27 @@ def check_library(loading: Loading) -> None:
         )
 
 
-def quantise(config: PretrainedConfig, loading: Loading, kept: list[str] | None = None) -> None:
-    """Write into a configuration how the weights are to be quantised, as one does that was saved quantised.
+def bitsandbytes_settings(
+    config: PretrainedConfig, loading: Loading, kept: list[str] | None = None
+) -> BitsAndBytesConfig | None:
+    """How bitsandbytes is to quantise the weights while they are loaded; None: not at all.
 
     Args:
         config: of the model as it was published.
         loading: with or without a quantisation.
-        kept: names of modules to leave as they are; None: the output head.
+        kept: names of modules to leave as they are, as patterns; None: the output head.
 
     Raises:
         ModelError: the published model is quantised already.
     """
     if loading.quantisation is None:
-        return
+        return None
     if getattr(config, "quantization_config", None) is not None:
         raise ModelError(
             f"loading.quantisation is {loading.quantisation}, but this model was quantised when it was saved: leave "
             "loading.quantisation out, or name the model unquantised"
         )
-    config.quantization_config = _settings(loading.quantisation, kept).to_dict()
-
-
-def _settings(quantisation: Quantisation, kept: list[str] | None) -> Any:
-    if quantisation == "8bit":
+    if loading.quantisation == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=kept)
     return BitsAndBytesConfig(
         load_in_4bit=True,

@@ -5,13 +5,13 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from loralaw.errors import ModelError
-from loralaw.models.heads import HEADS, give_labels, model_class
+from loralaw.models.heads import HEADS, POOLER, give_labels, model_class
 from loralaw.models.hub import first_line, has_weights
 from loralaw.models.known_shapes import known_config
-from loralaw.models.loading import quantise
+from loralaw.models.loading import bitsandbytes_settings
 from loralaw.models.source import ModelSource
 
 
@@ -27,6 +27,8 @@ def skeleton(source: ModelSource, n_labels: int | None = None) -> PreTrainedMode
     """
     kind = "causal language model" if n_labels is None else "classifier"
     config = config_of(source, n_labels)
+    if settings := quantisation_of(source, config, n_labels):
+        config.quantization_config = settings.to_dict()  # as of a model that was saved quantised
     try:
         with torch.device("meta"):
             return model_class(source.name, config, n_labels).from_config(
@@ -39,16 +41,24 @@ def skeleton(source: ModelSource, n_labels: int | None = None) -> PreTrainedMode
 
 
 def config_of(source: ModelSource, n_labels: int | None = None) -> PretrainedConfig:
-    """The configuration as the model will be loaded: with its labels, and how it is quantised.
+    """The configuration as it was published, with the labels of a classifier.
 
     Raises:
-        ModelError: it cannot be read, needs code of its own, or is quantised already.
+        ModelError: it cannot be read, or needs code of its own.
     """
     config = known_config(source.name) if source.is_known_shape else _read_config(source)
     if n_labels is not None:
         give_labels(config, n_labels)
-    quantise(config, source.loading, None if n_labels is None else [*HEADS, "pooler"])
     return config
+
+
+def quantisation_of(source: ModelSource, config: PretrainedConfig, n_labels: int | None) -> BitsAndBytesConfig | None:
+    """How its weights are quantised while they are loaded; a classifier's head, which is trained, is not.
+
+    Raises:
+        ModelError: they are quantised already.
+    """
+    return bitsandbytes_settings(config, source.loading, None if n_labels is None else [*HEADS, f".*{POOLER}"])
 
 
 def tokenizer_of(source: ModelSource, place: Path | None = None) -> Any:

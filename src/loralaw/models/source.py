@@ -89,7 +89,7 @@ def _in_folder(name: str, loading: Loading, dry: bool) -> ModelSource:
 
 def _on_hub(name: str, loading: Loading, dry: bool) -> ModelSource:
     try:
-        commit = hub_commit(name, _ACCEPTED, (*EMBEDDED, ENCODER, *KNOWN_SHAPES))
+        commit = hub_commit(name, _ACCEPTED, (*EMBEDDED, ENCODER, *KNOWN_SHAPES), is_patient=not dry)
     except OutOfReachError:
         if dry and name in KNOWN_SHAPES:
             return ModelSource(name, name, f"{NOT_LOOKED_UP}:{name}", is_dry=True)

@@ -56,7 +56,7 @@ def read_weights(
 
 def _device_in_use() -> list[int]:
     """The GPU whose random state is to be kept too, if there is one in use."""
-    return [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    return [torch.cuda.current_device()] if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
 
 
 def check_finite(source: ModelSource, model: PreTrainedModel) -> None:

@@ -16,6 +16,7 @@ from loralaw.training.quantised import why_not_on as why_not_on
 from loralaw.training.record import cell_record as cell_record
 from loralaw.training.scores import Scores as Scores
 from loralaw.training.targets import n_params_trainable as n_params_trainable
+from loralaw.training.targets import resolve_target_modules as resolve_target_modules
 from loralaw.training.targets import smallest_targeted_dimension as smallest_targeted_dimension
 from loralaw.training.targets import targeted_layers as targeted_layers
 from loralaw.training.task_rows import TaskRows as TaskRows
