@@ -24,6 +24,8 @@ def plan(
     ] = None,
 ) -> None:
     """Say what a study will take: cells, packs, memory, time and disk. Nothing is trained or written."""
+    from rich.text import Text
+
     from loralaw.cli.console import console
     from loralaw.study import forecast
 
@@ -32,6 +34,8 @@ def plan(
     if told.groups:
         screen.print(_table(told))
         screen.print(_sums(told))
+    for sentence in told.too_long:
+        screen.print(Text(sentence))
 
 
 def _head(told: "Forecast") -> "RenderableType":

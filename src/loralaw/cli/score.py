@@ -10,7 +10,9 @@ import typer
 from loralaw.errors import InputError
 
 if TYPE_CHECKING:
-    from loralaw.tasks import TaskData
+    from collections.abc import Sequence
+
+    from loralaw.tasks import Choice, TaskData
     from loralaw.training.score_questions import ChoiceScores
 
 
@@ -68,7 +70,7 @@ def score(
 
 
 def _scores(
-    name: str, base: str | None, choices: list[Any], data: "TaskData", max_length: int | None, by: str
+    name: str, base: str | None, choices: "Sequence[Choice]", data: "TaskData", max_length: int | None, by: str
 ) -> "ChoiceScores":
     import torch
 

@@ -61,14 +61,19 @@ def give_padding(name: str, model: PreTrainedModel, tokenizer: Any) -> None:
     Raises:
         ModelError: nothing can serve as padding.
     """
+    check_padding(name, tokenizer)
     if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
-            raise ModelError(
-                f'the tokenizer of "{name}" has neither a padding nor an end token, and rows of a batch have to be '
-                "made equally long: save it with a pad_token"
-            )
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+
+
+def check_padding(name: str, tokenizer: Any) -> None:
+    """Raise `ModelError` where nothing can serve as padding."""
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
+        raise ModelError(
+            f'the tokenizer of "{name}" has neither a padding nor an end token, and rows of a batch have to be '
+            "made equally long: save it with a pad_token"
+        )
 
 
 def head_modules(model: PreTrainedModel) -> set[str]:

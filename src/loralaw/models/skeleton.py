@@ -8,7 +8,7 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig, PretrainedConfig, PreTrainedModel
 
 from loralaw.errors import ModelError
-from loralaw.models.heads import HEADS, POOLER, give_labels, model_class
+from loralaw.models.heads import HEADS, POOLER, check_padding, give_labels, model_class
 from loralaw.models.hub import first_line, has_weights
 from loralaw.models.known_shapes import known_config
 from loralaw.models.loading import bitsandbytes_settings
@@ -75,16 +75,18 @@ def tokenizer_of(source: ModelSource, place: Path | None = None) -> Any:
         raise cannot_load(source, error, f'the tokenizer in "{where}"') from error
 
 
-def check_files(source: ModelSource, vocabulary: int) -> None:
+def check_files(source: ModelSource, vocabulary: int, *, has_labels: bool = False, is_chat: bool = False) -> None:
     """Read the tokenizer and the headers of a local folder's weights, so that what is wrong is found before training.
 
     Args:
         source: the model; of one that is dry nothing is read.
         vocabulary: tokens that its embedding has.
+        has_labels: whether it is to get a classification head, which needs padding.
+        is_chat: whether prompts are to be put into the turns of a chat.
 
     Raises:
         ModelError: the tokenizer or a file of weights is missing or cannot be read, or the tokenizer is another
-            model's.
+            model's, or has no padding or no chat template where one is needed.
     """
     if source.is_dry:
         return
@@ -104,6 +106,13 @@ def check_files(source: ModelSource, vocabulary: int) -> None:
         raise ModelError(
             f'"{source.name}": its tokenizer has {n_tokens:,} tokens, its embedding {vocabulary:,}: they '
             "are not of one model"
+        )
+    if has_labels:
+        check_padding(source.name, tokenizer)
+    if is_chat and not tokenizer.chat_template:
+        raise ModelError(
+            f'the tokenizer of "{source.name}" has no chat template, and a template of the study has chat: true: leave '
+            "that out, or name a model that was trained to chat"
         )
 
 

@@ -7,6 +7,7 @@ from loralaw.spec.layout import points as points
 from loralaw.spec.load_study import load_study as load_study
 from loralaw.spec.load_study import parse_study as parse_study
 from loralaw.spec.methods import METHOD_NAMES as METHOD_NAMES
+from loralaw.spec.methods import TARGET_WORDS as TARGET_WORDS
 from loralaw.spec.methods import AdapterMethod as AdapterMethod
 from loralaw.spec.methods import AlphaLoraMethod as AlphaLoraMethod
 from loralaw.spec.methods import FullMethod as FullMethod

@@ -1,7 +1,7 @@
 """The methods of a study: ways to change a base model, each a section of the study file with its own settings."""
 
 import math
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,7 @@ from loralaw.spec.settings import Count, Name, Number, Settings
 
 RowScaleProtocol = Literal["held-out", "joint", "authors"]
 TargetWord = Literal["all-linear", "attention", "mlp", "peft-default"]
+TARGET_WORDS: tuple[str, ...] = get_args(TargetWord)
 
 
 class AnyMethod(Settings):

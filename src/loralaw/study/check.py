@@ -159,7 +159,12 @@ def _look_at(name: str, spec: StudySpec, n_labels: Sequence[int | None], dry: bo
     source = find_model(name, Loading(**spec.loading.model_dump()), dry)
     skeletons = {count: skeleton(source, count) for count in n_labels}
     if not source.is_dry:
-        check_files(source, skeletons[n_labels[0]].config.get_text_config().vocab_size)
+        check_files(
+            source,
+            skeletons[n_labels[0]].config.get_text_config().vocab_size,
+            has_labels=n_labels[0] is not None,
+            is_chat=any(template.chat for template in spec.templates),
+        )
     return CheckedModel(source, skeletons)
 
 
@@ -220,7 +225,7 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
             f'"{model.source.name}" caps its logits after the head, which training here cannot do: choose another model'
         )
         problems.append(Problem("base_models", text))
-    name, context = model.source.name, getattr(model.skeleton.config.get_text_config(), "max_position_embeddings", None)
+    name, context = model.source.name, _context(model.skeleton.config.get_text_config())
     if context and spec.training.max_length > context:
         text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'
         problems.append(Problem("training.max_length", text))
@@ -251,3 +256,11 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
             if rank > largest
         ]
     return problems
+
+
+def _context(config: Any) -> int | None:
+    """Tokens that a model reads at most; RoBERTa's positions begin after that of padding."""
+    n_positions = getattr(config, "max_position_embeddings", None)
+    if n_positions and "roberta" in config.model_type:
+        return int(n_positions) - int(config.pad_token_id) - 1
+    return n_positions

@@ -17,6 +17,7 @@ from loralaw.study.check import check, check_file
 from loralaw.study.executors import ExecutorChoice
 from loralaw.study.plan import plan_cells, plan_jobs
 from loralaw.study.study_folder import folder_of, in_dtype_of, stored_study
+from loralaw.study.too_long import too_long
 from loralaw.training import machine
 
 
@@ -62,6 +63,8 @@ class Forecast:
     """Packs at a time."""
     memory_free_bytes: int
     disk_free_bytes: int
+    too_long: list[str]
+    """Sentences on texts that are cut."""
 
     @property
     def seconds(self) -> float:
@@ -115,6 +118,7 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
         n_workers=max(1, min(plan.n_workers, len(plan.jobs))),
         memory_free_bytes=machine.available_bytes(),
         disk_free_bytes=shutil.disk_usage(_existing(folder)).free,
+        too_long=too_long(checked),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from loralaw.errors import Problem
-from loralaw.spec import FILE_ENDINGS
+from loralaw.spec import FILE_ENDINGS, TARGET_WORDS
 
 _METHOD_FIELDS = (
     "lora_alpha",
@@ -65,7 +65,7 @@ class OneModel:
         return {
             "base_models": [self.model],
             "task": {"file" if is_file else "name": self.task, **self._given(_COLUMN_FIELDS)},
-            "methods": [{"name": self.method, **self._given(_METHOD_FIELDS)}],
+            "methods": [{"name": self.method, **self._given(_METHOD_FIELDS), **self._targets()}],
             **({} if self.rank is None else {"ranks": [self.rank]}),
             "sizes": [self.examples],
             "seeds": [self.seed],
@@ -89,6 +89,11 @@ class OneModel:
             return Problem(field, f"{self.method} has no such setting: leave it out")
         known = {*_METHOD_FIELDS, *_TRAINING_FIELDS, *_COLUMN_FIELDS}
         return Problem(field if field in known else _OTHER_NAMES.get(section, section), problem.message)
+
+    def _targets(self) -> dict[str, Any]:
+        """One word, such as `attention`, stands for itself and is no list of layers."""
+        named = self.target_modules or []
+        return {"target_modules": named[0]} if len(named) == 1 and named[0] in TARGET_WORDS else {}
 
     def _given(self, names: tuple[str, ...]) -> dict[str, Any]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -161,7 +161,7 @@ def _source_here(source: ModelSource) -> ModelSource:
         return source
     is_of_a_package = source.name in (*EMBEDDED, ENCODER)
     try:
-        here = find_model(source.name if is_of_a_package else source.location)
+        here = find_model(source.name if is_of_a_package else source.location, source.loading)
     except ModelError as error:
         cure = "install the same packages there" if is_of_a_package else "put it there, at the same path"
         raise ModelError(f"on {socket.gethostname()}: {error} ({cure})") from None
