@@ -22,14 +22,25 @@ def plan(
     jobs: Annotated[
         int | None, typer.Option(help="Packs at a time; what suits the machine if not given.", show_default=False)
     ] = None,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            metavar="FLOPS",
+            help="FLOP/s that a worker reaches, such as 2e14, to plan for another machine; measured here if not given.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Say what a study will take: cells, packs, memory, time and disk. Nothing is trained or written."""
+    """Say what a study will take: cells, packs, memory, time and disk. Nothing is trained or written.
+
+    Base models need no weights for this, and published ones no network.
+    """
     from rich.text import Text
 
     from loralaw.cli.console import console
     from loralaw.study import forecast
 
-    told, screen = forecast(study, out, jobs=jobs), console()
+    told, screen = forecast(study, out, jobs=jobs, flops_per_second=speed), console()
     screen.print(_head(told))
     if told.groups:
         screen.print(_table(told))

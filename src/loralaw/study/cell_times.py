@@ -6,6 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from loralaw.laws import Basis, CostModel, CostSetting
+from loralaw.report.wording import significant
 from loralaw.study.cell_needs import CellNeeds
 from loralaw.study.check import CheckedStudy
 from loralaw.training import machine
@@ -45,13 +46,20 @@ class CellTimes:
         checked: the study.
         costs: learned from its cells that have ended on a machine like this one.
         n_threads: of a worker's products.
+        flops_per_second: that a worker reaches on the machine that is asked about; None: this machine.
     """
 
-    def __init__(self, checked: CheckedStudy, costs: CostModel, n_threads: int) -> None:
+    def __init__(
+        self, checked: CheckedStudy, costs: CostModel, n_threads: int, flops_per_second: float | None = None
+    ) -> None:
         self._checked, self._costs, self._n_threads = checked, costs, n_threads
+        self._given_speed = flops_per_second
         self._speed = cache(self._measured_speed)
 
     def of(self, base_model: str, needs: CellNeeds, n_cells_together: int) -> CellTime:
+        if (given := self._given_speed) is not None:
+            basis = f"{significant(given)} FLOP/s, as you say that a worker reaches"
+            return CellTime(needs.train_flops / given, needs.evaluate_flops / given, None, basis)
         told = self._costs.predict(
             CostSetting(
                 base_model, needs.path, needs.n_steps, needs.train_flops, needs.evaluate_flops, n_cells_together

@@ -1,5 +1,6 @@
 """What a study will take, said before anything runs: cells, packs, memory, time, disk, tokens and operations."""
 
+import math
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from loralaw.errors import InputError
 from loralaw.laws import fit_costs
 from loralaw.spec import Cell, StudySpec
 from loralaw.store import COLUMNS, RESULTS
@@ -80,7 +82,13 @@ class Forecast:
         return sum(group.disk_bytes for group in self.groups)
 
 
-def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jobs: int | None = None) -> Forecast:
+def forecast(
+    study: StudySpec | str | Path,
+    out: str | Path | None = None,
+    *,
+    jobs: int | None = None,
+    flops_per_second: float | None = None,
+) -> Forecast:
     """Say what a study will take; nothing is trained, loaded or written.
 
     Cells that have a result in the study folder are not counted again, and tell how long the others will take. Where
@@ -90,14 +98,17 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
         study: a study file, or its settings.
         out: the study folder, `studies/<name>` if not given.
         jobs: packs at a time; what suits the machine if not given.
+        flops_per_second: that a worker reaches, to plan for another machine; measured on this one if not given.
 
     Raises:
         SpecError: the study has problems; all of them at once.
         StudyFolderError: the folder is damaged or another version's.
-        InputError: `jobs` is below 1, or `out` is a file.
+        InputError: `jobs` is below 1, the speed is not above 0, or `out` is a file.
 
     Cost: planning, and a look at every record that is there; below 1 ms a cell.
     """
+    if flops_per_second is not None and not 0 < flops_per_second < math.inf:
+        raise InputError(f"the speed is {flops_per_second} FLOP/s: give what a worker reaches, such as 2e14")
     choice = ExecutorChoice("local", jobs)
     checked = check(study, dry=True) if isinstance(study, StudySpec) else check_file(study, dry=True)
     folder = folder_of(checked, out)
@@ -114,7 +125,9 @@ def forecast(study: StudySpec | str | Path, out: str | Path | None = None, *, jo
         dtype=checked.spec.training.dtype,
         n_cells=len(cells),
         n_ended=len(cells.keys() & ended.keys()),
-        groups=groups_of([job.cells for job in plan.jobs], needs, CellTimes(checked, costs, plan.n_threads)),
+        groups=groups_of(
+            [job.cells for job in plan.jobs], needs, CellTimes(checked, costs, plan.n_threads, flops_per_second)
+        ),
         n_workers=max(1, min(plan.n_workers, len(plan.jobs))),
         memory_free_bytes=machine.available_bytes(),
         disk_free_bytes=shutil.disk_usage(_existing(folder)).free,
