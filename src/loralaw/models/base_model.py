@@ -8,7 +8,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.distributed import DistributedConfig
 
 from loralaw.errors import ModelError
-from loralaw.models.heads import give_padding, model_class, new_weights
+from loralaw.models.heads import give_padding, is_of_pooler, model_class, new_weights
 from loralaw.models.sharding import is_sharded
 from loralaw.models.skeleton import config_of, quantisation_of, tokenizer_of
 from loralaw.models.source import ModelSource
@@ -28,6 +28,8 @@ class BaseModel:
     n_params_total: int
     n_labels: int | None = None
     """Outputs of a classifier's head; None of a language model."""
+    has_new_head: bool = False
+    """Whether that head came without weights."""
 
 
 def load_base_model(
@@ -62,7 +64,7 @@ def load_base_model(
             **({} if quantisation is None else {"quantization_config": quantisation, "device_map": {"": device}}),
         )
     tokenizer = tokenizer_of(source)
-    _check_keys(source, model, found, n_labels)
+    new = _new_head_weights(source, model, found, n_labels)
     check_finite(source, model)
     if n_labels is not None:
         give_padding(source.name, model, tokenizer)
@@ -71,7 +73,7 @@ def load_base_model(
     if not is_sharded(model):
         model.to(device)
     n_params = model.num_parameters()  # which knows of two in one byte
-    return BaseModel(source, model, tokenizer, n_params, n_labels)
+    return BaseModel(source, model, tokenizer, n_params, n_labels, any(not is_of_pooler(name) for name in new))
 
 
 def is_quantised(config: PretrainedConfig) -> bool:
@@ -88,14 +90,18 @@ def _keep_gradients(model: PreTrainedModel) -> None:
             layer.support_avx512bf16_for_cpu = False
 
 
-def _check_keys(source: ModelSource, model: PreTrainedModel, found: dict[str, Any], n_labels: int | None) -> None:
-    """Refuse what transformers would fill with random numbers, but a classifier's head."""
+def _new_head_weights(
+    source: ModelSource, model: PreTrainedModel, found: dict[str, Any], n_labels: int | None
+) -> set[str]:
+    """Weights that a classifier begins with at random; refuse any others that transformers would fill so."""
+    new = set[str]()
     for what in ("missing_keys", "mismatched_keys"):
         names = names_of(found, what)
         if n_labels is not None:
-            names -= new_weights(model, names)
-        if names:
+            new |= new_weights(model, names)
+        if names := names - new:
             raise ModelError(
                 f'"{source.name}": {what.replace("_", " ")} in its weights: {listed(sorted(names))}; save the whole '
                 "model again"
             )
+    return new

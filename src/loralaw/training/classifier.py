@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from loralaw.miub import LayerStatistics
 from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
+from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import LabelledRows
 from loralaw.training.own_model import LayerReport, OwnModel
@@ -23,12 +24,11 @@ _HEAD_DEVIATION = 0.02  # as BERT, RoBERTa and Llama draw theirs
 
 
 class Classifier:
-    """One cell's model: a base with a new head on top that learns in any method, and an adapter unless all learns.
-
-    The head's first weights are drawn by the cell's seed.
+    """One cell's model: a base with a head on top that learns in any method, and an adapter unless all learns.
 
     Args:
-        base: the base model with its head; it is not touched.
+        base: the base model with its head; it is not touched. The first weights of a new head are drawn by the cell's
+            seed; one that came trained begins as it came.
         cell: one cell, of any method.
 
     Raises:
@@ -36,11 +36,12 @@ class Classifier:
         InputError: the model is quantised in a way that the method cannot train on.
     """
 
-    def __init__(self, base: PreTrainedModel, cell: Cell) -> None:
+    def __init__(self, base: BaseModel, cell: Cell) -> None:
         self.keys = (cell.key,)
         self._dtype = torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
-        self._own = OwnModel(base, cell)
-        _draw_head(self._own.model, cell.seed)
+        self._own = OwnModel(base.model, cell)
+        if base.has_new_head:
+            _draw_head(self._own.model, cell.seed)
         self._own.adapt()
         self.trained: Any = self._own.trained
         """What the Trainer trains."""

@@ -80,7 +80,7 @@ def train_solo(
         n_trainable = n_params_trainable(base.model, cell.method, cell.rank)
         # First, as a base that is spread over devices has the adapter in it afterwards.
         ledger = Ledger(base, task, [cell], {cell.key: n_trainable}, "trainer", n_micro_batches)
-        solo = SoloModel(base.model, cell) if isinstance(task, EncodedTask) else Classifier(base.model, cell)
+        solo = SoloModel(base.model, cell) if isinstance(task, EncodedTask) else Classifier(base, cell)
         watch = _train(solo, task, cell, ledger, events, n_micro_batches)
         if watch.reason:
             return ledger.diverged(cell.key, watch.reason)
