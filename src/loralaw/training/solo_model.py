@@ -28,11 +28,12 @@ from loralaw.store import ADAPTER, MODEL
 from loralaw.tasks import EncodedQuestions
 from loralaw.training.adapters import set_layout, write_adapter
 from loralaw.training.cell_settings import peft_config_of
-from loralaw.training.choice_scores import TreeRows, score_choices
+from loralaw.training.choice_scores import score_choices
 from loralaw.training.device_group import rank
 from loralaw.training.frozen_base import FrozenBase, output_head
 from loralaw.training.quantised import why_not_on
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows
+from loralaw.training.tree_rows import TreeRows
 from loralaw.tuners.peft_surface import quiet_peft
 
 
@@ -166,7 +167,7 @@ class SoloModel:
     def _hidden_of(self, rows: TreeRows) -> Tensor:
         self._model.eval()
         rows = rows.to(self.device)
-        return self._base.hidden_states(rows.ids, rows.mask, rows.positions)
+        return self._base.hidden_states(rows.ids, rows.mask, rows.positions, rows.before)
 
     def _adapted_layers(self) -> list[AdaptedLayer]:
         return [] if self._is_full else adapted_layers(self.trained)[0]
