@@ -55,7 +55,7 @@ def test_the_key_is_a_hash_of_what_was_always_stored() -> None:
     )  # fmt: skip
     hashed = {
         "base_model_hash": "h", "method": method, "rank": 4, "n_train_examples": 64, "seed": 1, "data_hash": "d",
-        "training": {"steps": 3}, "evaluation": {"test_examples": 8}, "template": None, "semantics": "packed-2",
+        "training": {"steps": 3}, "evaluation": {"test_examples": 8}, "template": None, "semantics": "packed-3",
     }  # fmt: skip
     text = json.dumps(hashed, sort_keys=True, separators=(",", ":"))
     assert cell.key == hashlib.sha256(text.encode()).hexdigest()[:16]
