@@ -261,6 +261,17 @@ def test_cells_share_a_beginning_each_with_its_own_numbers(dtype: torch.dtype, m
     assert found == [True] * 4
 
 
+def test_a_beginning_ends_where_something_is_predicted_or_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    share_from(2, monkeypatch)
+    long = question_tree([([*range(9), 30], 1), ([*range(9), 31], 1)])
+    scored_early = question_tree([([*range(9), 30], 6)])
+    forks_early = question_tree([([*range(9), 30], 1), ([0, 1, 2, 3, 9, 30], 1)])
+    assert choice_scores.shared_beginning([long, long, long]) == (8, [0, 1, 2])
+    assert choice_scores.shared_beginning([long, scored_early, long, forks_early, long]) == (8, [0, 2, 4])
+    assert choice_scores.shared_beginning([long, scored_early, forks_early]) == (3, [0, 1, 2])
+    assert choice_scores.shared_beginning([long]) == (0, [])
+
+
 def test_questions_with_one_token_each_need_no_mask() -> None:
     tree = question_tree([([0, 1, 2, 3], 1), ([0, 1, 2, 4], 1)])
     assert (tree.ids, tree.places, tree.targets, tree.options) == ((0, 1, 2), (2, 2), (3, 4), ((0,), (1,)))

@@ -47,30 +47,33 @@ def score_choices(
     trees = questions.trees()
     if any(tree.n_branches > 1 for tree in trees) and not takes_trees(trees, probe_with, head, config):
         trees = questions.single_rows()
-    n_before = shared_beginning(trees)
-    group = [i for i, tree in enumerate(trees) if tree.ids[:n_before] == trees[_middle(trees)].ids[:n_before]]
+    n_before, group = shared_beginning(trees)
     if n_before and not takes_beginning([trees[i] for i in group], n_before, probe_with, head):
         n_before = 0
     if not n_before:
         return score_trees(trees, hidden_of, n_cells, head)
     first = [0, *itertools.accumulate(len(tree.options) for tree in trees)]
     sums = torch.zeros(n_cells, first[-1], dtype=torch.float64)
-    for members, n_kept in ((group, n_before), ([i for i in range(len(trees)) if i not in set(group)], 0)):
+    for members, n_kept in ((group, n_before), (sorted({*range(len(trees))} - {*group}), 0)):
         if members:
             columns = [column for i in members for column in range(first[i], first[i + 1])]
             sums[:, columns] = score_trees([trees[i] for i in members], hidden_of, n_cells, head, n_kept)
     return sums
 
 
-def shared_beginning(trees: Sequence[QuestionTree]) -> int:
-    """How many tokens to run once for all trees that begin with them, such as an instruction that never changes.
+def shared_beginning(trees: Sequence[QuestionTree]) -> tuple[int, list[int]]:
+    """How many tokens to run once for all trees that begin with them, and the numbers of these trees.
 
-    Those of the tree in the middle of the alphabet that save the most; 0 where there are too few to be worth it.
+    Such tokens are an instruction that never changes: those of the tree in the middle of the alphabet that save the
+    most; 0 where there are too few to be worth it.
     """
-    reference = trees[_middle(trees)].ids
-    common = sorted((min(_n_common(tree.ids, reference), *tree.places) for tree in trees if tree.places), reverse=True)
-    saved, n_before = max(((n * rank, n) for rank, n in enumerate(common)), default=(0, 0))
-    return n_before if n_before >= LEAST_SHARED and saved >= LEAST_SAVED else 0
+    reference = sorted(tree.ids for tree in trees)[len(trees) // 2]
+    # Not what predicts something, and not what is in a branch.
+    common = [min(_n_common(tree.ids, reference), *tree.places, tree.branch.count(0)) for tree in trees]
+    saved, n_before = max((n * rank, n) for rank, n in enumerate(sorted(common, reverse=True)))
+    if n_before < LEAST_SHARED or saved < LEAST_SAVED:
+        return 0, []
+    return n_before, [i for i, n in enumerate(common) if n >= n_before]
 
 
 def takes_beginning(trees: Sequence[QuestionTree], n_before: int, hidden_of: HiddenOf, head: Head) -> bool:
@@ -150,10 +153,6 @@ def _sums(trees: Sequence[QuestionTree], hidden: Tensor, head: Head) -> Tensor:
     first = [0, *itertools.accumulate(len(tree.targets) for tree in trees)]
     options = [[at + p for p in option] for at, tree in zip(first, trees, strict=False) for option in tree.options]
     return losses[:, padded(options, first[-1]).to(hidden.device)].sum(-1)
-
-
-def _middle(trees: Sequence[QuestionTree]) -> int:
-    return sorted(range(len(trees)), key=lambda i: trees[i].ids)[len(trees) // 2]
 
 
 def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
