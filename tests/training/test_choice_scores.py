@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
-from plain_peft import LENGTH, VOCABULARY, cell, gpt2, llama, mixed_cells, trained_pack
+from plain_peft import LENGTH, VOCABULARY, cell, gpt2, llama, mixed_cells, take_step, trained_pack
 from solo_cells import assert_untouched, state
 from solo_cells import cell as solo_cell
 from torch import Tensor
@@ -32,7 +32,7 @@ from transformers import (
 )
 
 from loralaw.tasks import NOT_SCORED, EncodedQuestions, EncodedRows, question_tree
-from loralaw.training import Pack, choice_scores
+from loralaw.training import Pack, PackCell, choice_scores, tree_rows
 from loralaw.training.plain_model import PlainModel
 from loralaw.training.solo_model import SoloModel
 
@@ -121,7 +121,7 @@ def refuse_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", TREE_MODELS)
 def test_branches_score_as_rows_of_their_own(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_rows(monkeypatch)
-    monkeypatch.setattr(choice_scores.scores, "SCORE_TOKENS_PER_CELL", 60)  # several blocks
+    monkeypatch.setattr(tree_rows.scores, "SCORE_TOKENS_PER_CELL", 60)  # several blocks
     model, asked = TREE_MODELS[name]().eval(), questions()
     before = state(model)
     assert any(tree.n_branches > 2 for tree in asked.trees())
@@ -205,10 +205,77 @@ def test_a_peft_model_is_scored_with_its_adapter_and_left_as_it_was() -> None:
     assert any(parameter.requires_grad for parameter in adapted.parameters())
 
 
+def with_an_instruction(asked: EncodedQuestions) -> EncodedQuestions:
+    """All questions but the last begin with the same 9 tokens."""
+    rows, n = asked.rows, 9
+    said = torch.arange(1, n + 1).expand(len(rows.ids), n).clone()
+    said[asked.question == len(asked) - 1] += 1
+    ids = torch.cat([said, rows.ids], 1)
+    labels = torch.cat([torch.full_like(said, NOT_SCORED), rows.labels], 1)
+    rows = EncodedRows(ids, labels, rows.n_tokens + n, rows.n_bytes, rows.document, rows.is_cut)
+    return EncodedQuestions(rows, asked.question, asked.labels)
+
+
+def share_from(n_tokens: int, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Share beginnings of so many tokens; returns what becomes of the model's test."""
+    found, takes_beginning = list[bool](), choice_scores.takes_beginning
+
+    def seen(*arguments: Any) -> bool:
+        found.append(takes_beginning(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(choice_scores, "LEAST_SHARED", n_tokens)
+    monkeypatch.setattr(choice_scores, "LEAST_SAVED", n_tokens)
+    monkeypatch.setattr(choice_scores, "takes_beginning", seen)
+    return found
+
+
+@pytest.mark.parametrize("name", [*TREE_MODELS, "alibi", "window"])
+def test_a_beginning_that_questions_share_is_run_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the model does that right: those that take no branches may take no beginning either."""
+    builds = {**TREE_MODELS, "alibi": bloom, "window": lambda: mistral(4)}
+    model, asked, found = builds[name]().eval(), with_an_instruction(questions()), share_from(5, monkeypatch)
+    with PlainModel(model) as plain:
+        torch.testing.assert_close(plain.score_choices(asked)[0], expected(model, asked), rtol=1e-5, atol=1e-5)
+    assert found == [name in TREE_MODELS]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cells_share_a_beginning_each_with_its_own_numbers(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, found = with_an_instruction(questions()), share_from(5, monkeypatch)
+    cells = [cell("a", 4, 1, n_steps=4), cell("b", 24, 2, n_steps=4), cell("c", 4, 3, n_steps=4)]
+
+    def trained(some: list[PackCell]) -> Pack:
+        pack = Pack(llama(), some, dtype=dtype, pad_to=LENGTH)
+        for step in range(4):
+            take_step(pack, some, step)
+        return pack
+
+    together = trained(cells)
+    sums = together.score_choices(asked)
+    rows = together.score(asked.rows.ids, asked.rows.labels).loss_sum
+    close = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(sums, rows, rtol=close, atol=close)
+    for one in cells:
+        assert torch.equal(trained([one]).score_choices(asked)[0], sums[together.keys.index(one.key)]), one.key
+    assert found == [True] * 4
+
+
+def test_a_beginning_ends_where_something_is_predicted_or_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    share_from(2, monkeypatch)
+    long = question_tree([([*range(9), 30], 1), ([*range(9), 31], 1)])
+    scored_early = question_tree([([*range(9), 30], 6)])
+    forks_early = question_tree([([*range(9), 30], 1), ([0, 1, 2, 3, 9, 30], 1)])
+    assert choice_scores.shared_beginning([long, long, long]) == (8, [0, 1, 2])
+    assert choice_scores.shared_beginning([long, scored_early, long, forks_early, long]) == (8, [0, 2, 4])
+    assert choice_scores.shared_beginning([long, scored_early, forks_early]) == (3, [0, 1, 2])
+    assert choice_scores.shared_beginning([long]) == (0, [])
+
+
 def test_questions_with_one_token_each_need_no_mask() -> None:
     tree = question_tree([([0, 1, 2, 3], 1), ([0, 1, 2, 4], 1)])
     assert (tree.ids, tree.places, tree.targets, tree.options) == ((0, 1, 2), (2, 2), (3, 4), ((0,), (1,)))
-    assert choice_scores.TreeRows.of([tree]).mask is None
+    assert tree_rows.TreeRows.of([tree]).mask is None
 
 
 def test_an_option_that_begins_another() -> None:

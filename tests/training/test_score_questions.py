@@ -18,24 +18,7 @@ from loralaw.training.score_questions import ChoiceScores, score_questions
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "while",
-    "rain",
-    "fell;",
-    "über",
-    "Köln",
-    "→",
-    "naïve",
-    "",
-    "two\nlines",
-    "end.",
-]
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "fell;", "über", "Köln", "→", "naïve", "", "two\nlines", "end.")
 
 
 @pytest.fixture(scope="module")

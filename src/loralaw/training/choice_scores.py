@@ -1,57 +1,24 @@
 """Losses of the options of multiple-choice questions, by one row a question where a model can be given that."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from transformers import DynamicCache
 
 from loralaw.tasks import EncodedQuestions, QuestionTree, question_tree
-from loralaw.training import scores
 from loralaw.training.head_loss import CHUNK_TOKENS, Head, token_losses
+from loralaw.training.tree_rows import TreeRows, padded, tree_blocks
 
 HEAD_TOKENS = 4 * CHUNK_TOKENS
 """Scored tokens of each cell that wait for the head: enough for its chunks to be full."""
+LEAST_SHARED, LEAST_SAVED = 16, 256
+"""Tokens of a beginning that all questions share, and those that it saves, from which it is run once for all."""
 _WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 """What models call the number of tokens that one of theirs looks back, if not all."""
-
-
-@dataclass(frozen=True)
-class TreeRows:
-    """Rows of trees that go through a model together: see `QuestionTree`."""
-
-    ids: Tensor
-    """(rows, length) int64, padded on the right."""
-    positions: Tensor | None
-    """(rows, length) int64; None where no tree forks: then tokens see all before them, as ever."""
-    mask: Tensor | None
-    """(rows, 1, length, length) float32, 0 where a token sees another, else -inf; None as positions."""
-
-    @classmethod
-    def of(cls, trees: Sequence[QuestionTree]) -> "TreeRows":
-        """Pad trees to the longest of them."""
-        ids = _padded([tree.ids for tree in trees], 0)
-        if not any(tree.n_branches > 1 for tree in trees):
-            return cls(ids, None, None)
-        branch = _padded([tree.branch for tree in trees], -1)  # padding sees what is shared, so that nothing is NaN
-        is_seen = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-        is_seen &= torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
-        mask = torch.zeros(is_seen.shape).masked_fill_(~is_seen, -torch.inf)
-        return cls(ids, _padded([tree.positions for tree in trees], 0), mask[:, None])
-
-    def to(self, device: torch.device) -> "TreeRows":
-        """The same there."""
-        mask, positions = (None if each is None else each.to(device) for each in (self.mask, self.positions))
-        return TreeRows(self.ids.to(device), positions, mask)
-
-    def repeated(self, n_times: int) -> "TreeRows":
-        """All rows again and again."""
-        if self.mask is None or self.positions is None:
-            return TreeRows(self.ids.repeat(n_times, 1), None, None)
-        mask, positions = self.mask.repeat(n_times, 1, 1, 1), self.positions.repeat(n_times, 1)
-        return TreeRows(self.ids.repeat(n_times, 1), positions, mask)
 
 
 HiddenOf = Callable[[TreeRows], Tensor]
@@ -80,7 +47,43 @@ def score_choices(
     trees = questions.trees()
     if any(tree.n_branches > 1 for tree in trees) and not takes_trees(trees, probe_with, head, config):
         trees = questions.single_rows()
-    return score_trees(trees, hidden_of, n_cells, head)
+    n_before, group = shared_beginning(trees)
+    if n_before and not takes_beginning([trees[i] for i in group], n_before, probe_with, head):
+        n_before = 0
+    if not n_before:
+        return score_trees(trees, hidden_of, n_cells, head)
+    first = [0, *itertools.accumulate(len(tree.options) for tree in trees)]
+    sums = torch.zeros(n_cells, first[-1], dtype=torch.float64)
+    for members, n_kept in ((group, n_before), (sorted({*range(len(trees))} - {*group}), 0)):
+        if members:
+            columns = [column for i in members for column in range(first[i], first[i + 1])]
+            sums[:, columns] = score_trees([trees[i] for i in members], hidden_of, n_cells, head, n_kept)
+    return sums
+
+
+def shared_beginning(trees: Sequence[QuestionTree]) -> tuple[int, list[int]]:
+    """How many tokens to run once for all trees that begin with them, and the numbers of these trees.
+
+    Such tokens are an instruction that never changes: those of the tree in the middle of the alphabet that save the
+    most; 0 where there are too few to be worth it.
+    """
+    reference = sorted(tree.ids for tree in trees)[len(trees) // 2]
+    # Not what predicts something, and not what is in a branch.
+    common = [min(_n_common(tree.ids, reference), *tree.places, tree.branch.count(0)) for tree in trees]
+    saved, n_before = max((n * rank, n) for rank, n in enumerate(sorted(common, reverse=True)))
+    if n_before < LEAST_SHARED or saved < LEAST_SAVED:
+        return 0, []
+    return n_before, [i for i, n in enumerate(common) if n >= n_before]
+
+
+def takes_beginning(trees: Sequence[QuestionTree], n_before: int, hidden_of: HiddenOf, head: Head) -> bool:
+    """Whether the model goes on from what it keeps of a beginning as if the beginning were in the row."""
+    longest = max(trees, key=lambda tree: len(tree.ids))
+    return _agree(
+        lambda: score_trees([longest], hidden_of, 1, head, n_before),
+        lambda: score_trees([longest], hidden_of, 1, head),
+        head,
+    )
 
 
 def takes_trees(trees: Sequence[QuestionTree], hidden_of: HiddenOf, head: Head, config: Any) -> bool:
@@ -94,26 +97,34 @@ def takes_trees(trees: Sequence[QuestionTree], hidden_of: HiddenOf, head: Head, 
     if _window(config) < max(len(tree.ids) for tree in trees):
         return False
     fork, alone = second_option(longest)
-    try:
-        by_tree, by_row = score_trees([fork], hidden_of, 1, head)[:, 1], score_trees([alone], hidden_of, 1, head)[:, 0]
-    except (TypeError, ValueError, RuntimeError, IndexError, NotImplementedError):
-        return False  # it has no such arguments, or no attention that could be told what to see
-    exact = head.weight.dtype == torch.float32
-    return torch.allclose(by_tree, by_row, rtol=1e-4 if exact else 3e-2, atol=1e-4 if exact else 3e-2)
+    return _agree(
+        lambda: score_trees([fork], hidden_of, 1, head)[:, 1],
+        lambda: score_trees([alone], hidden_of, 1, head)[:, 0],
+        head,
+    )
 
 
-def score_trees(trees: Sequence[QuestionTree], hidden_of: HiddenOf, n_cells: int, head: Head) -> Tensor:
-    """(K, options) summed losses of the options of all trees, one tree after the other."""
+def score_trees(
+    trees: Sequence[QuestionTree], hidden_of: HiddenOf, n_cells: int, head: Head, n_before: int = 0
+) -> Tensor:
+    """(K, options) summed losses of the options of all trees, one tree after the other.
+
+    The first n_before tokens, with which all of these trees begin, go through the model once.
+    """
+    before = None
+    if n_before:
+        before = DynamicCache()
+        hidden_of(TreeRows(torch.tensor([trees[0].ids[:n_before]]), None, None, before))
     n_options = [len(tree.options) for tree in trees]
     first = [0, *itertools.accumulate(n_options)]
     sums = torch.zeros(n_cells, first[-1], dtype=torch.float64)
     waiting, hidden_of_waiting = list[int](), list[Tensor]()
-    blocks = list(tree_blocks(trees))
+    blocks = list(tree_blocks(trees, n_before))
     for number, block in enumerate(blocks, 1):
-        rows = TreeRows.of([trees[i] for i in block])
+        rows = TreeRows.of([trees[i] for i in block], n_before, before)
         hidden = hidden_of(rows)
         hidden = hidden.view(n_cells, len(block), *hidden.shape[1:])
-        places = [(row, place) for row, i in enumerate(block) for place in trees[i].places]
+        places = [(row, place - n_before) for row, i in enumerate(block) for place in trees[i].places]
         row, place = torch.tensor(places, dtype=torch.int64, device=hidden.device).view(-1, 2).T
         hidden_of_waiting.append(hidden[:, row, place])
         waiting += block
@@ -122,18 +133,6 @@ def score_trees(trees: Sequence[QuestionTree], hidden_of: HiddenOf, n_cells: int
             sums[:, which] = _sums([trees[i] for i in waiting], torch.cat(hidden_of_waiting, 1), head).cpu()
             waiting, hidden_of_waiting = [], []
     return sums
-
-
-def tree_blocks(trees: Sequence[QuestionTree]) -> Iterator[list[int]]:
-    """The numbers of trees that go through a model together: of about one length, so that little is padded."""
-    block = list[int]()
-    for i in sorted(range(len(trees)), key=lambda i: len(trees[i].ids)):
-        if block and (len(block) + 1) * len(trees[i].ids) > scores.SCORE_TOKENS_PER_CELL:
-            yield block
-            block = []
-        block.append(i)
-    if block:
-        yield block
 
 
 def second_option(tree: QuestionTree) -> tuple[QuestionTree, QuestionTree]:
@@ -150,16 +149,25 @@ def _sums(trees: Sequence[QuestionTree], hidden: Tensor, head: Head) -> Tensor:
     n_cells = len(hidden)
     targets = torch.tensor([target for tree in trees for target in tree.targets], device=hidden.device)
     losses = token_losses(hidden.flatten(0, 1), head, targets.repeat(n_cells)).double().view(n_cells, -1)
-    losses = torch.nn.functional.pad(losses, (0, 1))  # where options with fewer tokens than others point to
+    losses = F.pad(losses, (0, 1))  # where options with fewer tokens than others point to
     first = [0, *itertools.accumulate(len(tree.targets) for tree in trees)]
     options = [[at + p for p in option] for at, tree in zip(first, trees, strict=False) for option in tree.options]
-    return losses[:, _padded(options, first[-1]).to(hidden.device)].sum(-1)
+    return losses[:, padded(options, first[-1]).to(hidden.device)].sum(-1)
 
 
-def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
-    """(rows, length of the longest) int64."""
-    length = max(map(len, rows))
-    return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows], dtype=torch.int64)
+def _n_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens that both begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _agree(one: Callable[[], Tensor], other: Callable[[], Tensor], head: Head) -> bool:
+    """Whether two ways of scoring give the same, where a model may not know of the first."""
+    try:
+        losses = one()
+    except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError):
+        return False  # it has no such arguments, or no attention that could be told what to see
+    tolerance = 1e-4 if head.weight.dtype == torch.float32 else 3e-2
+    return torch.allclose(losses, other(), rtol=tolerance, atol=tolerance)
 
 
 def _window(config: Any) -> float:

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from loralaw.errors import InputError, ModelError
 from loralaw.models import is_sharded, let_go, whole
@@ -15,7 +16,7 @@ from loralaw.training.head_loss import Head
 from loralaw.training.packed_linear import PackedLinear
 
 DTYPES = (torch.float32, torch.bfloat16)
-_NONE: Mapping[str, Tensor | None] = MappingProxyType({})
+_PLAIN: Mapping[str, Any] = MappingProxyType({"use_cache": False})
 
 
 class FrozenBase:
@@ -58,7 +59,13 @@ class FrozenBase:
         """The frozen output head, cast once."""
         return output_head(self.model, self.dtype)
 
-    def hidden_states(self, ids: Tensor, mask: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
+    def hidden_states(
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        before: Cache | None = None,
+    ) -> Tensor:
         """(rows, length) token ids -> (rows, length, hidden) before the head.
 
         Without an attention mask: padding is on the right, and a causal model never looks there.
@@ -68,11 +75,17 @@ class FrozenBase:
             mask: (rows, 1, length, length), added to the scores of attention, where tokens are not to see all before
                 them; with positions.
             positions: (rows, length), the place that each token is taken to have in its row; with a mask.
+            before: what attention keeps of tokens before these, which are columns of the mask too; or an empty one, to
+                keep that of these.
         """
         mixed = self.dtype != torch.float32
-        branches = {} if mask is None else {"attention_mask": mask.to(self.model.dtype), "position_ids": positions}
+        settings: dict[str, Any] = {"use_cache": before is not None}
+        if mask is not None:
+            settings |= {"attention_mask": mask.to(self.model.dtype), "position_ids": positions}
+        if before is not None:
+            settings["past_key_values"] = before
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=mixed):
-            return _hidden_states(self.model, ids, branches)
+            return _hidden_states(self.model, ids, settings)
 
     def restore(self) -> None:
         """Undo everything but what the pack itself replaced."""
@@ -154,19 +167,19 @@ def check_behaviour(model: PreTrainedModel) -> None:
         )
 
 
-def _hidden_states(model: PreTrainedModel, ids: Tensor, branches: Mapping[str, Tensor | None] = _NONE) -> Tensor:
+def _hidden_states(model: PreTrainedModel, ids: Tensor, settings: Mapping[str, Any] = _PLAIN) -> Tensor:
     if is_sharded(model):
-        return _hidden_states_on_the_way(model, ids, branches)
-    hidden: Tensor = model.base_model(input_ids=ids, use_cache=False, **branches)[0]
+        return _hidden_states_on_the_way(model, ids, settings)
+    hidden: Tensor = model.base_model(input_ids=ids, **settings)[0]
     return hidden
 
 
-def _hidden_states_on_the_way(model: PreTrainedModel, ids: Tensor, branches: Mapping[str, Tensor | None]) -> Tensor:
+def _hidden_states_on_the_way(model: PreTrainedModel, ids: Tensor, settings: Mapping[str, Any]) -> Tensor:
     """Through the head of one token as well: a sharded model is gathered right only where it runs from end to end."""
     seen: list[Tensor] = []
     hook = model.base_model.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs[0]))
     try:
-        model(input_ids=ids, use_cache=False, logits_to_keep=1, **branches)
+        model(input_ids=ids, logits_to_keep=1, **settings)
     finally:
         hook.remove()
         let_go(model)

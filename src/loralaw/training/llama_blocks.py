@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from transformers import Cache
 from transformers.models.llama.modeling_llama import LlamaAttention, LlamaRMSNorm, apply_rotary_pos_emb
 
 from loralaw.training.attention import float32_sdpa
@@ -61,10 +62,11 @@ def _attention(
     hidden_states: Tensor,
     position_embeddings: tuple[Tensor, Tensor],
     attention_mask: Tensor | None = None,
+    past_key_values: Cache | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     mixed, n_heads = qkv(hidden_states), module.config.num_attention_heads
-    if attention_mask is None and mixed.shape[1] <= LONGEST:
+    if attention_mask is None and past_key_values is None and mixed.shape[1] <= LONGEST:
         cos, sin = (table[0].float() for table in position_embeddings)
         with torch.autocast(mixed.device.type, enabled=False):
             attended = ShortAttention.apply(mixed, cos, sin, n_heads, module.scaling)  # type: ignore[no-untyped-call]
@@ -72,6 +74,8 @@ def _attention(
         heads = _heads_first(mixed, module.head_dim)
         query, key, value = heads.tensor_split((n_heads, (n_heads + heads.shape[1]) // 2), dim=1)
         query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
+        if past_key_values is not None:  # of tokens before these
+            key, value = past_key_values.update(key, value, module.layer_idx)
         attended = float32_sdpa(module, query, key, value, attention_mask, scaling=module.scaling)[0].flatten(2)
     out: Tensor = module.o_proj(attended)
     return out, None

@@ -18,11 +18,12 @@ from loralaw.training.adapters import LayerAdapter, build_adapter, save_adapter
 from loralaw.training.batch import Batch, check_batch, check_cells, check_tokens
 from loralaw.training.bucket import Bucket, bucket_key, flatten_adapter, flatten_row_scale
 from loralaw.training.cell import PackCell, RunningCell
-from loralaw.training.choice_scores import TreeRows, score_choices
+from loralaw.training.choice_scores import score_choices
 from loralaw.training.gradients import add_gradients
 from loralaw.training.pack_pass import Learns, PackPass, Probe
 from loralaw.training.packed_base import PackedBase
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows, statistics_probe
+from loralaw.training.tree_rows import TreeRows
 
 
 class Pack:
@@ -303,14 +304,14 @@ class Pack:
         n_rows, length = rows.ids.shape
         current = PackPass(self._buckets, [n_rows] * len(self._buckets), length, self._base.dtype)
         rows = rows.to(self._base.device).repeated(len(self._cells))
-        return self._base.run(rows.ids, current, rows.mask, rows.positions)
+        return self._base.run(rows.ids, current, rows.mask, rows.positions, rows.before)
 
     def _base_hidden_of(self, rows: TreeRows) -> Tensor:
         """Without any cell."""
         n_rows, length = rows.ids.shape
         current = PackPass([], [], length, self._base.dtype, n_base_rows=n_rows)
         rows = rows.to(self._base.device)
-        return self._base.run(rows.ids, current, rows.mask, rows.positions)
+        return self._base.run(rows.ids, current, rows.mask, rows.positions, rows.before)
 
     # --- checking ---
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from loralaw.errors import InputError, ModelError
 from loralaw.models import is_quantised
@@ -53,15 +53,20 @@ class PackedBase:
             self._blocks = LlamaBlocks(self.model, self._product)
 
     def run(
-        self, ids: Tensor, current: PackPass, mask: Tensor | None = None, positions: Tensor | None = None
+        self,
+        ids: Tensor,
+        current: PackPass,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        before: Cache | None = None,
     ) -> Tensor:
         """(rows, length) token ids of all cells -> (rows, length, hidden) before the head.
 
-        Mask and positions are as of `FrozenBase.hidden_states`.
+        The others are as of `FrozenBase.hidden_states`.
         """
         self._slot.current = current
         try:
-            return self._frozen.hidden_states(ids.to(self.device), mask, positions)
+            return self._frozen.hidden_states(ids.to(self.device), mask, positions, before)
         finally:
             self._slot.current = None
             current.forget_input()

@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 from loralaw.errors import ModelError
 from loralaw.miub import LayerStatistics
 from loralaw.tasks import EncodedQuestions
-from loralaw.training.choice_scores import TreeRows, score_choices
+from loralaw.training.choice_scores import score_choices
 from loralaw.training.frozen_base import FrozenBase
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows
+from loralaw.training.tree_rows import TreeRows
 
 KEY = "base"
 
@@ -77,7 +78,7 @@ class PlainModel:
 
     def _hidden_of(self, rows: TreeRows) -> Tensor:
         rows = rows.to(self.device)
-        return self._base.hidden_states(rows.ids, rows.mask, rows.positions)
+        return self._base.hidden_states(rows.ids, rows.mask, rows.positions, rows.before)
 
 
 def _inside(model: Any) -> PreTrainedModel:

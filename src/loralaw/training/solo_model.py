@@ -14,11 +14,12 @@ from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
 from loralaw.spec import Cell
 from loralaw.tasks import EncodedQuestions
-from loralaw.training.choice_scores import TreeRows, score_choices
+from loralaw.training.choice_scores import score_choices
 from loralaw.training.frozen_base import FrozenBase, output_head
 from loralaw.training.head_loss import Head
 from loralaw.training.own_model import LayerReport, OwnModel
 from loralaw.training.scores import Scores, join_rows, row_blocks, score_rows
+from loralaw.training.tree_rows import TreeRows
 
 
 class SoloModel:
@@ -114,4 +115,4 @@ class SoloModel:
     def _hidden_of(self, rows: TreeRows) -> Tensor:
         self._own.model.eval()
         rows = rows.to(self.device)
-        return self._base.hidden_states(rows.ids, rows.mask, rows.positions)
+        return self._base.hidden_states(rows.ids, rows.mask, rows.positions, rows.before)
