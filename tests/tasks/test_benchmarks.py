@@ -123,7 +123,7 @@ def test_labelled_rows(name: str, place: str, hub: Path, tmp_path: Path) -> None
     assert isinstance(row, Labelled)
     assert (row.other_text is None) == (name in ("sst2", "cola"))
     assert row.label in (0.0, 1.0)
-    assert (data.majority_accuracy is None) == (name == "stsb")
+    assert (data.majority_accuracy() is None) == (name == "stsb")
 
 
 @pytest.mark.parametrize("level", ["", "commonsense", "commonsense/piqa"])
@@ -167,7 +167,7 @@ def test_majority_is_the_commonest_of_train_on_test(tmp_path: Path) -> None:
     train = [{**row, "label": 1, "answer": "solution2"} for row in local_rows(80)]
     test = local_rows(8, start=80)
     test[1] |= {"label": 0, "answer": "solution1"}
-    assert load("piqa", write_local(tmp_path / "piqa", train=train, test=test)).majority_accuracy == 3 / 8
+    assert load("piqa", write_local(tmp_path / "piqa", train=train, test=test)).majority_accuracy() == 3 / 8
 
 
 def test_the_split_and_the_hash_are_the_same_every_time(tmp_path: Path) -> None:

@@ -59,5 +59,5 @@ def test_every_data_set_loads(name: str) -> None:
              for rows in (data.train, data.validation, data.test)]  # fmt: skip
     assert not texts[0] & texts[1]
     assert not (texts[0] | texts[1]) & texts[2]
-    if data.majority_accuracy is not None:
-        assert 0.2 < data.majority_accuracy < 0.7
+    if data.majority_accuracy() is not None:
+        assert 0.2 < data.majority_accuracy() < 0.7

@@ -86,7 +86,7 @@ def _summary(data: "TaskData") -> "RenderableType":
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
-    majority = data.majority_accuracy
+    majority = data.majority_accuracy()
     for name, said in (
         ("task", data.name),
         *((split, f"{len(getattr(data, split)):,} rows") for split in ("train", "validation", "test")),

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from loralaw.laws import AXES, METRICS, STUDY_AXES, LawFit, describe, fit_all, judge, metric_named, recommend
+from loralaw.laws import AXES, METRICS, STUDY_AXES, Judgement, LawFit, describe, fit_all, judge, metric_named, recommend
 from loralaw.report import cells, inside, plots, provenance
 from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
 from loralaw.report.cost import cost_figure
@@ -15,7 +15,7 @@ from loralaw.report.law_panels import VIEWS, HeldOut, held_out, law_figures, lev
 from loralaw.report.layer_measures import measures_in
 from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
 from loralaw.report.row_scale_patterns import patterns
-from loralaw.report.scores import by_task, other_task_rows, score_columns, score_rows, template_rows
+from loralaw.report.scores import by_task, other_task_rows, scores_of, template_rows
 from loralaw.report.wording import counted, duration
 from loralaw.store import Study, write_text
 
@@ -63,7 +63,7 @@ def render(study: Study) -> str:
         subtitle=subtitle(table, len(study.planned_keys)),
         **_answer(table, records, fits, len(study.planned_keys)),
         **_laws(table, shown, checks),
-        judgements=[(task, _judgement(part)) for task, part in by_task(table) if cells.finished(part).height],
+        judgements=_judgements(table),
         **_scores(table, records),
         **_inside(layers),
         row_scales=_row_scales(scales),
@@ -121,16 +121,19 @@ def _laws(table: pl.DataFrame, fits: list[LawFit], checks: list[HeldOut | None])
 
 def _scores(table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "scores": score_rows(table),
-        "score_columns": score_columns(table),
+        "scores": scores_of(table),
         "template_scores": template_rows(table),
         "other_tasks": other_task_rows(records),
     }
 
 
-def _judgement(table: pl.DataFrame) -> dict[str, Any]:
-    """Which metric obeys the law, in the cells of one task."""
-    found = judge(table)
+def _judgements(table: pl.DataFrame) -> list[tuple[str, dict[str, Any]]]:
+    """Of every task which metric obeys the law, as far as there is anything to judge."""
+    found = [(task, judge(part)) for task, part in by_task(table) if cells.finished(part).height]
+    return [(task, _judgement(one)) for task, one in found if one.scores or one.agreements or one.not_judged]
+
+
+def _judgement(found: Judgement) -> dict[str, Any]:
     return {
         "sentences": judgement_sentences(found),
         "scores": judgement_rows(found),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -32,20 +33,6 @@ def headline_of(table: pl.DataFrame) -> str | None:
     return next((name for name in HEADLINES if table[name].is_not_null().any()), None)
 
 
-def score_columns(table: pl.DataFrame) -> list[str]:
-    """Headings of `score_rows`."""
-    several = [name for name, heading in _SETTINGS if table[name].n_unique() > 1 or name == "base_model"]
-    return [
-        *(heading for name, heading in _SETTINGS if name in several),
-        "Metric",
-        "Score",
-        "Base model alone",
-        "Commonest answer",
-        "Beside the first method",
-        "Training",
-    ]
-
-
 _SETTINGS = (
     ("task", "Task"),
     ("template", "Template"),
@@ -56,35 +43,57 @@ _SETTINGS = (
 )
 
 
-def score_rows(table: pl.DataFrame) -> list[list[str]]:
+@dataclass(frozen=True)
+class Scores:
+    """A table: headings and rows."""
+
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def scores_of(table: pl.DataFrame) -> Scores:
     """A row a configuration: its settings, its score over seeds, what it stands beside, and the time of a training.
 
     Scores are means over seeds with the standard error of the mean between seeds. The difference from the first method
-    of the study is taken seed by seed at the same other settings, with its 95 % interval.
+    of the study is taken seed by seed at the same other settings, with its 95 % interval. Columns that say nothing are
+    left out.
     """
-    shown = [name for name, _ in _SETTINGS if table[name].n_unique() > 1 or name == "base_model"]
+    rows = [row for _, part in by_task(finished(table)) for row in _rows_of_task(part)][:MAX_ROWS]
+    reference = str(table["method"][0]) if table.height else ""
+    headings = [*(heading for _, heading in _SETTINGS), "Metric", "Score", "Base model alone", "Commonest answer",
+                f"Minus {reference}", "Training"]  # fmt: skip
+    told = [at for at, heading in enumerate(headings) if heading == "Base model" or _says_something(at, rows)]
+    return Scores([headings[at] for at in told], [[row[at] for at in told] for row in rows])
+
+
+def _says_something(at: int, rows: list[list[str]]) -> bool:
+    """Whether a column tells rows apart, or is a measurement."""
+    values = {row[at] for row in rows}
+    return len(values) > 1 if at < len(_SETTINGS) else values != {ABSENT}
+
+
+def _rows_of_task(part: pl.DataFrame) -> list[list[str]]:
+    headline = headline_of(part)
+    if headline is None:
+        return []
     rows = []
-    for _, part in by_task(finished(table)):
-        headline = headline_of(part)
-        if headline is None:
+    for _, cells in part.group_by(CONFIGURATION, maintain_order=True):
+        values, seconds = cells[headline].drop_nulls(), cells["train_seconds"].mean()
+        if not len(values):
             continue
-        for _, cells in part.group_by(CONFIGURATION, maintain_order=True):
-            values = cells[headline].drop_nulls()
-            if not len(values):
-                continue
-            first = cells.row(0, named=True)
-            rows.append(
-                [
-                    *(_setting(first[name]) for name in shown),
-                    METRICS[headline].label,
-                    _mean(values),
-                    _number(first.get(_BESIDE.get(headline, ""))),
-                    _number(first["majority_accuracy"]) if headline in _BESIDE else ABSENT,
-                    _difference(part, cells, headline),
-                    ABSENT if cells["train_seconds"].mean() is None else duration(float(cells["train_seconds"].mean())),  # type: ignore[arg-type]
-                ]
-            )
-    return rows[:MAX_ROWS]
+        first = cells.row(0, named=True)
+        rows.append(
+            [
+                *(_setting(first[name]) for name, _ in _SETTINGS),
+                METRICS[headline].label,
+                _mean(values),
+                _number(first.get(_BESIDE.get(headline, ""))),
+                _number(first["majority_accuracy"]) if headline in _BESIDE else ABSENT,
+                _difference(part, cells, headline),
+                ABSENT if seconds is None else duration(float(seconds)),  # type: ignore[arg-type]
+            ]
+        )
+    return rows
 
 
 def _difference(part: pl.DataFrame, cells: pl.DataFrame, metric: str) -> str:

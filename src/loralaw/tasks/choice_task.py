@@ -99,7 +99,7 @@ class ChoiceTask:
             [Example(c.context, c.options[c.label], c.document) for c in choices],
             choices,
             is_chat=template is not None and template.chat,
-            majority_accuracy=_majority_accuracy(train, test),
+            commonest_answer=_commonest(train),
             notes=tuple(notes),
         )
 
@@ -188,10 +188,10 @@ def _text(question: Question) -> str:
     return question.question
 
 
-def _majority_accuracy(train: list[Question], test: list[Question]) -> float:
+def _commonest(train: list[Question]) -> int:
+    """The first of equals."""
     counts = Counter(question.label for question in train)
-    commonest = max(sorted(counts), key=lambda label: counts[label])
-    return sum(question.label == commonest for question in test) / len(test)
+    return max(sorted(counts), key=lambda label: counts[label])
 
 
 def _shown(value: object) -> str:

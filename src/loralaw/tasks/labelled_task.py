@@ -79,8 +79,8 @@ class LabelledTask:
             validation = without_held_out(validation, test, _text)
         check_sizes(self.id, train=train, validation=validation, test=test)
         target = Target(self.classes, self.metrics)
-        accuracy = _majority_accuracy(train, test) if self.classes else None
-        return TaskData(self.id, train, validation, test, target=target, majority_accuracy=accuracy, notes=tuple(notes))
+        commonest = _commonest(train) if self.classes else None
+        return TaskData(self.id, train, validation, test, target=target, commonest_answer=commonest, notes=tuple(notes))
 
     def _splits(self, data_dir: Path | None) -> tuple[list[Labelled], list[Labelled] | None, list[Labelled] | None]:
         """The rows of train, validation, and test where it has labels."""
@@ -142,7 +142,7 @@ def _text(row: Labelled) -> str:
     return f"{row.text}\0{row.other_text or ''}"
 
 
-def _majority_accuracy(train: list[Labelled], test: list[Labelled]) -> float:
-    counts = Counter(row.label for row in train)
-    commonest = max(sorted(counts), key=lambda label: counts[label])
-    return sum(row.label == commonest for row in test) / len(test)
+def _commonest(train: list[Labelled]) -> int:
+    """The first of equals."""
+    counts = Counter(int(row.label) for row in train)
+    return max(sorted(counts), key=lambda label: counts[label])

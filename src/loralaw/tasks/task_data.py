@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Row = TypeVar("Row")
 
@@ -66,8 +66,8 @@ class TaskData:
     target: Target | None = None
     is_chat: bool = False
     """Whether prompts and completions go into the turns of the tokenizer's chat template."""
-    majority_accuracy: float | None = None
-    """Of always giving the answer that is commonest in train, on the questions or the labelled rows of test."""
+    commonest_answer: int | None = None
+    """The class, or the place of the option, that is right most often in train; None where there is no such thing."""
     other_questions: dict[str, list[Choice]] = field(default_factory=dict)
     """Of tasks that a study does not train on, by name."""
     notes: tuple[str, ...] = ()
@@ -77,6 +77,14 @@ class TaskData:
     def n_labels(self) -> int | None:
         """Outputs of the head that the task needs on top of a base model; None where text is learned."""
         return None if self.target is None else max(1, len(self.target.classes))
+
+    def majority_accuracy(self, n_rows: int | None = None) -> float | None:
+        """Of always giving the commonest answer, on so many questions or labelled rows as `sample` takes; None: all."""
+        if self.commonest_answer is None:
+            return None
+        rows: Sequence[Any] = self.choices or self.test
+        asked = sample(rows, len(rows) if n_rows is None else n_rows)
+        return float(sum(row.label == self.commonest_answer for row in asked) / len(asked))
 
     @property
     def hash(self) -> str:

@@ -25,7 +25,7 @@ class EncodedLabels:
         self.max_length = int(cell.training["max_length"])
         self.test = self._encode(sample(data.test, cell.evaluation["test_examples"]))
         self.probe = self._encode(sample(data.validation, cell.evaluation["probe_examples"]))
-        self.majority_accuracy = data.majority_accuracy
+        self.majority_accuracy = data.majority_accuracy(cell.evaluation["test_examples"])
 
     def train(self, seed: int) -> LabelledRows:
         """The largest training set of a seed; a cell's own set is its first `n_train_examples` rows."""

@@ -47,7 +47,7 @@ class EncodedTask:
             )
             for name, others in data.other_questions.items()
         }
-        self.majority_accuracy = data.majority_accuracy
+        self.majority_accuracy = data.majority_accuracy(settings["choice_questions"])
 
     def train(self, seed: int) -> EncodedRows:
         """The largest training set of a seed; a cell's own set is its first `n_train_examples` rows."""

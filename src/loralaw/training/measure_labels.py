@@ -22,7 +22,6 @@ def measure_labels(trained: Classifier, task: EncodedLabels) -> dict[str, Any]:
     metrics = {**label_metrics(outputs, task.test.labels.numpy(), task.target, task.test.document.numpy())}
     metrics = {**plain(metrics), **plain(means)}
     absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
-    absent |= dict.fromkeys(("perplexity", "choice_accuracy"), "the task has labels, not text to predict")
     if not layers:
         absent |= dict.fromkeys(INSIDE, "there is no adapter")
     return {"metrics": metrics, "absent_metrics": absent, "layers": layers}
