@@ -18,18 +18,35 @@ from loralaw.store import open_study
 
 STUDY = """
 base_models: [acme/tiny-llama]
-task: rows.jsonl
+task: arc_easy
+templates: [question]
 ranks: [1]
 sizes: [4]
 seeds: [0]
 training: {steps: 2, batch_size: 2, max_length: 16, dtype: float32}
-evaluation: {test_examples: 4, probe_examples: 4}
+evaluation: {test_examples: 4, choice_questions: 4, probe_examples: 4}
 """
+
+
+def arc_rows(split: str) -> pl.DataFrame:
+    """Rows as the hub has them."""
+    options = {"text": ["the sun", "a stone", "salt", "ice"], "label": ["A", "B", "C", "D"]}
+    return pl.DataFrame(
+        [
+            {
+                "id": f"{split}{i}",
+                "question": f"What is {split} number {i}?",
+                "choices": options,
+                "answerKey": "ABCD"[i % 4],
+            }
+            for i in range(40)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
 def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStandIn]:
-    """With a model, which has a pickle too, the same one gated, one that is pickled only, and a data set."""
+    """With a model, which has a pickle too, the same one gated, one that is pickled only, and two data sets."""
     root = tmp_path_factory.mktemp("hub")
     models = root / "models" / "acme"
     shutil.copytree(tiny_model, models / "tiny-llama")
@@ -40,6 +57,10 @@ def served(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     parquet = root / "datasets" / "acme" / "rows@parquet" / "default" / "train"
     parquet.mkdir(parents=True)
     pl.DataFrame({"text": ["a", "b"]}).write_parquet(parquet / "0000.parquet")
+    for split in ("train", "test"):
+        place = root / "datasets" / "allenai" / "ai2_arc@parquet" / "ARC-Easy" / split
+        place.mkdir(parents=True)
+        arc_rows(split).write_parquet(place / "0000.parquet")
     with hub_stand_in(root, {"acme/gated"}) as served:
         yield served
 
@@ -61,7 +82,7 @@ def python(served: HubStandIn, code: str, tmp_path: Path, **environment: str) ->
 ONLINE = """
 import sys
 from loralaw.cli import main
-for words in (["plan", "study.yaml"], ["run", "study.yaml", "--out", "first"]):
+for words in (["plan", "study.yaml"], ["run", "study.yaml", "--out", "first", "--executor", "inline"]):
     sys.argv = ["loralaw", *words]
     try:
         main()
@@ -80,14 +101,11 @@ print(json.dumps([loaded.is_dry, planned.is_dry, planned.hash, skeleton(planned)
 """
 
 
-def test_a_study_of_a_model_by_its_name_and_again_without_a_network(
-    served: HubStandIn, rows: Path, tmp_path: Path
-) -> None:
-    shutil.copy(rows, tmp_path / "rows.jsonl")
+def test_a_study_of_names_alone_and_again_without_a_network(served: HubStandIn, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     python(served, ONLINE, tmp_path)
     asked = served.files_asked_for()
-    assert {"config.json", "tokenizer.json", "model.safetensors"} <= asked
+    assert {"config.json", "tokenizer.json", "model.safetensors", "0000.parquet"} <= asked
     assert not [name for name in asked if name.endswith((".bin", ".bin.index.json", ".pt"))]
     # What a cache holds of a model whose configuration alone was asked for.
     cache = tmp_path / "home" / "hub" / "models--acme--pickled"
@@ -101,6 +119,8 @@ def test_a_study_of_a_model_by_its_name_and_again_without_a_network(
     first, second = (open_study(tmp_path / out).table() for out in ("first", "second"))
     assert first["cross_entropy"].to_list() == second["cross_entropy"].to_list()
     assert first["base_model"].to_list() == ["acme/tiny-llama"]
+    assert first["task"].to_list() == ["arc_easy"]
+    assert first["choice_accuracy"].is_not_null().all()
 
 
 ERRORS = """
