@@ -36,4 +36,4 @@ def baseline(base: BaseModel, task: TaskRows, cell: Cell) -> dict[str, Any]:
             measured = measure(plain, task)[KEY]
         beside |= {f"base_{name}": measured["metrics"].get(name) for name in _OF_BASE}
         beside["other_tasks"] = measured["other_tasks"]
-    return {name: value for name, value in beside.items() if value}
+    return {name: value for name, value in beside.items() if value is not None and value != {}}

@@ -29,6 +29,8 @@ def matthews_correlation(guess: Array, truth: Array) -> float:
 
 def pearson(guess: Array, truth: Array) -> float:
     """Pearson's correlation; 0 where one of the two is constant."""
+    if np.ptp(guess) == 0 or np.ptp(truth) == 0:  # what is left of it less its rounded mean may correlate with anything
+        return 0.0
     x, y = guess - guess.mean(), truth - truth.mean()
     scale = np.sqrt(np.sum(x * x) * np.sum(y * y))
     return float(np.sum(x * y) / scale) if scale > 0 else 0.0
@@ -59,8 +61,10 @@ def label_metrics(
     Returns:
         By the names of the table, each with its standard error: cross_entropy (nats a row) and accuracy, or
         mean_squared_error; and those of the target. The standard errors of metrics that are no means are those of a
-        bootstrap over rows.
+        bootstrap over rows. Where an output is not finite, the loss alone, as None.
     """
+    if not np.isfinite(outputs).all():
+        return {"cross_entropy" if target.classes else "mean_squared_error": None}
     labels = labels.astype(float)
     ones = np.ones(len(labels))
     if target.classes:

@@ -87,8 +87,9 @@ def train_solo(
         started = time.perf_counter()
         measured = _measured(solo, task)
         seconds = time.perf_counter() - started
-    loss = "mean_squared_error" if "mean_squared_error" in measured["metrics"] else "cross_entropy"
-    if not math.isfinite(measured["metrics"][loss]):
+    metrics = measured["metrics"]
+    loss = metrics.get("mean_squared_error" if "mean_squared_error" in metrics else "cross_entropy")
+    if loss is None or not math.isfinite(loss):
         return ledger.diverged(cell.key, "the loss on the test rows is not finite; lower learning_rate")
     solo.save(folder, base.tokenizer)
     return ledger.finished(cell.key, measured, seconds, row_scale=watch.row_scale())
