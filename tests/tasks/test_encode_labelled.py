@@ -112,7 +112,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token() -> None:
     assert bare.pad_token_id is None
 
     class Model:
-        class config:  # noqa: N801
+        class config:
             pad_token_id = None
 
             @classmethod
