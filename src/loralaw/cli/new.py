@@ -15,7 +15,8 @@ name: "{name}"
 # Embedded models (micro-0.4m, micro-1.3m, micro-6m), folders such as ./llama (with the dot), or hub names.
 base_models: [micro-0.4m, micro-1.3m, micro-6m]
 
-# The embedded task, or a JSONL, CSV or Parquet file of yours with a column `text`, or `prompt` and `completion`.
+# A task by name (`loralaw tasks`), or a JSONL, CSV or Parquet file of yours with a column `text`, or `prompt` and
+# `completion`. Several: `tasks: [arc_easy, boolq]`. Prompt templates as an axis: `templates: [instruction, question]`.
 # task: {{file: train.jsonl, text_column: text}}
 task: stdlib-code
 

@@ -19,7 +19,12 @@ def train(
         str, typer.Option(metavar="MODEL", help="Embedded name, local folder or hub name.", show_default=False)
     ],
     task: Annotated[
-        str, typer.Option(metavar="TASK", help="stdlib-code, or a .jsonl, .csv or .parquet file.", show_default=False)
+        str,
+        typer.Option(
+            metavar="TASK",
+            help="A task by name (`loralaw tasks`), or a .jsonl, .csv or .parquet file.",
+            show_default=False,
+        ),
     ],
     examples: Annotated[int, typer.Option(metavar="N", help="Training examples.", show_default=False)],
     method: Annotated[str, typer.Option(metavar="NAME", help="lora, rslora, dora, alpha-lora or full.")] = "lora",

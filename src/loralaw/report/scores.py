@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 from loralaw.laws import METRICS, with_interval
 from loralaw.report.cells import CONFIGURATION, finished
 from loralaw.report.wording import ABSENT, duration, significant, whole
+from loralaw.store import task_label
 
 HEADLINES = ("matthews_correlation", "pearson", "choice_accuracy", "accuracy")
 """The first of these that a task has is what its cells are compared by."""
@@ -136,13 +137,14 @@ def template_rows(table: pl.DataFrame) -> list[list[str]]:
 
 
 def other_task_rows(records: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """What was forgotten: other task, base model, its score before, the mean after training, and the change.
+    """What was forgotten, for each task and template that cells were trained in: the score of the base model on another
+    task before, the mean after training, and the change.
 
     The change is over cells, each against its own base model, with its 95 % interval.
     """
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for record in records:
-        trained_on = str(record["cell"]["task"].get("name") or "the file")
+        trained_on = ", ".join(filter(None, (task_label(record["cell"]["task"]), record["cell"].get("template"))))
         for name, score in (record.get("other_tasks") or {}).items():
             before = record.get("baseline", {}).get("other_tasks", {}).get(name, {}).get("choice_accuracy")
             if before is not None and record["status"] == "finished":

@@ -32,7 +32,7 @@ class OneModel:
 
     Args:
         model: embedded name, local folder or hub name.
-        task: embedded task, or a data file.
+        task: a task by name, or a data file.
         examples: training examples.
         method: name of the method.
         rank: rank of the adapter; None for full fine-tuning only.
