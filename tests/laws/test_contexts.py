@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 from simulated import study_table
 
-from loralaw.laws import Status, fit
-from loralaw.laws.contexts import comparable_rows, context_codes, context_columns
+from loralaw.errors import TableError
+from loralaw.laws import Status, design, fit, judge, recommend
+from loralaw.laws.contexts import check_one_task, comparable_rows, context_codes, context_columns
 
 
 def unfinished(table: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
@@ -152,3 +153,27 @@ def test_many_contexts_are_chosen_without_a_loop_over_rows() -> None:
 
     assert used.sum() == 30_000
     assert np.all(context[run][used] % 2 == 0)
+
+
+def test_tables_of_several_tasks_are_refused() -> None:
+    """Whatever reads off which configuration is best, or whether a metric obeys a law, wants one task."""
+    table = study_table()
+    one = table.with_columns(task=pl.lit("piqa"))
+    several = pl.concat([one, table.with_columns(task=pl.lit("boolq")), table.with_columns(task=pl.lit("arc_easy"))])
+    check_one_task(one)
+    check_one_task(table.drop("task") if "task" in table.columns else table)
+    check_one_task(one.with_columns(task=pl.when(pl.col("seed") == 0).then("task")))  # of some it is not known
+    check_one_task(one.clear())
+    with pytest.raises(TableError) as caught:
+        check_one_task(several)
+    assert "3 tasks (arc_easy, boolq, piqa)" in str(caught.value)
+    assert "--task" in str(caught.value)
+    for ask in (recommend, judge, lambda given: design(given, k=2, cost=None)):
+        with pytest.raises(TableError, match="3 tasks"):
+            ask(several)
+        ask(several.filter(pl.col("task") == "piqa"))
+
+
+def test_numbers_of_tasks_are_named_too() -> None:
+    with pytest.raises(TableError, match=r"2 tasks \(1, 2\)"):
+        check_one_task(pl.DataFrame({"task": [2, 1, 2]}))

@@ -69,6 +69,7 @@ def test_sections_stand_in_the_order_of_the_design(report: Path) -> None:
         "Laws",
         "Which metric to trust",
         "Inside the adapter",
+        "Scores",
         "Cost",
         "Cells",
         "How it was made",

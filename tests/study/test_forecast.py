@@ -1,11 +1,14 @@
 """What a study will take, against what it then took, and what the settings say."""
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from architectures import save, small
+from benchmark_files import pairs, write_local
 
 import loralaw
 from loralaw.errors import InputError, SpecError
@@ -165,3 +168,54 @@ def test_a_study_is_not_kept_in_a_file(tiny_model: Path, text_file: Path, tmp_pa
         with pytest.raises(InputError, match="file is a file: give the folder"):
             work(spec(tiny_model, text_file), tmp_path / "file")  # type: ignore[operator]
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("long_rows", [0, 9])
+def test_texts_that_will_be_cut_are_told_and_then_counted(long_rows: int, tiny_model: Path, tmp_path: Path) -> None:
+    """The sentence is of all training rows; a cell's own are a part of them."""
+    words = [f"{i} " + "the cat sat on the mat " * (9 if i < long_rows else 0) for i in range(40)]
+    for name, rows in (("train", words), ("test", words[:12][::-1]), ("validation", words[20:])):
+        lines = (f'{{"text": "{name} {row}"}}\n' for row in rows)
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines))
+    files = {"file": "train", "test_file": "test", "validation_file": "validation"}
+    task = {name: str(tmp_path / f"{of}.jsonl") for name, of in files.items()}
+    settings = {"task": task, "methods": ["lora"], "ranks": [1], "sizes": ["all"], "training": {**TRAINING, "steps": 20}}
+    study = spec(tiny_model, tmp_path, **settings, evaluation={"test_examples": 12, "probe_examples": 4})
+    told = forecast(study, tmp_path / "out", jobs=1)
+    done = loralaw.run(study, tmp_path / "out", executor="inline")
+    table, records = done.table(), done.records()
+    assert table["n_train_examples_cut"].to_list() == [long_rows] * 2
+    assert table["n_test_rows_cut"].to_list() == [long_rows] * 2
+    assert {record["counts"]["n_questions_cut"] for record in records} == {0}
+    if not long_rows:
+        assert told.too_long == []
+        return
+    (sentence,) = told.too_long
+    assert sentence.startswith(f"{tiny_model}, train.jsonl: ")
+    assert "9 of 40 training examples, 9 of 12 test rows are longer than 16 tokens" in sentence
+
+
+def test_a_study_that_is_only_planned_counts_the_texts_of_models_that_are_here(text_file: Path, tmp_path: Path) -> None:
+    """A published model's shapes are known; its tokenizer is not here."""
+    study = parse_study(
+        {"base_models": ["meta-llama/Llama-3.2-1B"], "task": str(text_file), "ranks": [1], "sizes": [4],
+         "training": {"max_length": 8}}, "s",
+    )  # fmt: skip
+    assert forecast(study, tmp_path / "out", jobs=1).too_long == []
+
+
+def test_a_tokenizer_without_padding_can_be_planned_with(tmp_path: Path) -> None:
+    """Of a causal model with labels: its end token will pad, as when it is loaded."""
+    folder = save(small("llama as classifier"), tmp_path / "model")
+    tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+    assert tokenizer.pop("pad_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    rows = pairs(30, ("sentence1", "sentence2"))
+    place = {"train": rows, "validation": rows[:9], "test": pairs(9, ("sentence1", "sentence2"), start=50)}
+    write_local(tmp_path / "glue" / "mrpc", **place)
+    task = {"name": "mrpc", "data_dir": str(tmp_path)}
+    study = spec(folder, tmp_path, task=task, methods=["lora"], ranks=[1], seeds=[0], sizes=[4])
+    told = forecast(study, tmp_path / "out", jobs=1)
+    done = loralaw.run(study, tmp_path / "out", executor="inline")
+    assert done.table()["status"].to_list() == ["finished"]
+    assert bool(told.too_long) == bool(done.table()["n_test_rows_cut"].sum())

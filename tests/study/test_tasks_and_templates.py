@@ -1,5 +1,6 @@
 """Studies of several tasks and templates: what is refused, which cells there are, and what a run tells of them."""
 
+import gc
 import shutil
 import sys
 from collections import Counter
@@ -28,6 +29,7 @@ from loralaw.training import EncodedTask
 from loralaw.training.measure import measure
 from loralaw.training.plain_model import KEY, PlainModel
 
+gc.freeze()  # garbage is collected before every pack; without what was imported that takes no time
 TEMPLATES = ["question", {"name": "mine", "prompt": "Q {question}", "completion": " A {choice}"}]
 TRAINING = {"steps": 8, "batch_size": 2, "max_length": 48, "dtype": "float32", "learning_rate": 5e-3}
 

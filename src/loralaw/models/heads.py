@@ -61,10 +61,19 @@ def give_padding(name: str, model: PreTrainedModel, tokenizer: Any) -> None:
     Raises:
         ModelError: nothing can serve as padding.
     """
+    let_pad(name, tokenizer)
+    model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+
+
+def let_pad(name: str, tokenizer: Any) -> None:
+    """Let a tokenizer that has no padding token pad with its end token.
+
+    Raises:
+        ModelError: nothing can serve as padding.
+    """
     check_padding(name, tokenizer)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
 def check_padding(name: str, tokenizer: Any) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from loralaw.models.heads import let_pad
 from loralaw.models.skeleton import tokenizer_of
 from loralaw.study.check import CheckedStudy
 from loralaw.tasks import TaskData, encode_examples, encode_labelled, encode_questions, sample
@@ -21,6 +22,8 @@ def too_long(checked: CheckedStudy) -> list[str]:
         if model.source.is_dry:
             continue
         tokenizer = tokenizer_of(model.source)
+        if None not in model.skeletons:  # labelled rows are padded by the tokenizer
+            let_pad(name, tokenizer)
         for (task, template), data in checked.data.items():
             counts = {
                 "training examples": _n_cut(data, sample(data.train, N_LOOKED_AT), tokenizer, max_length),
