@@ -164,3 +164,14 @@ def test_a_name_twice_is_scored_once() -> None:
 
     assert len(found.comparisons) == 1
     assert [score.metric for score in found.scores] == ["cross_entropy", "miub_nats"]
+
+
+def test_level_means_that_are_equal_to_the_last_bit_give_numbers() -> None:
+    """As those of an accuracy on a hundred questions: cells differ, their means at every level do not."""
+    x, seed = np.repeat([1.0, 2.0, 4.0, 8.0], 2), np.tile([0, 1], 4)
+    table = pl.DataFrame({"rank": x, "seed": seed, "choice_accuracy": np.tile([0.25, 0.375, 0.375, 0.25], 2)})
+    falling = table.with_columns(cross_entropy=2 + x**-0.5 + 0.01 * np.tile([1, -1, -1, 1], 2))
+
+    (score,) = judge(falling, axes=["rank"], metrics=["choice_accuracy"], reference="choice_accuracy", rivals=[]).scores
+
+    assert np.isfinite([score.misfit.value, score.seed_spread.value]).all()

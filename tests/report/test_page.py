@@ -1,5 +1,6 @@
 import json
 import math
+import random
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -236,3 +237,22 @@ def test_a_large_study_stays_within_six_megabytes(tmp_path: Path) -> None:
 
     assert path.stat().st_size <= LIMIT_BYTES
     assert "400 of 432 cells are listed" in path.read_text(encoding="utf-8")
+
+
+def test_a_constant_is_drawn_up_to_levels_of_many_digits() -> None:
+    """A constant is known between its levels only, and a plot's numbers are rounded."""
+    from loralaw.report.law_panels import law_figures
+
+    sizes, rng = [362_816, 1_328_256, 5_795_072], random.Random(0)
+    rows = [
+        {"key": f"{size}-{seed}", "base_model": str(size), "n_params_total": size, "method": "lora", "seed": seed,
+         "status": "finished", "accuracy": 0.5 + rng.gauss(0, 0.01)}
+        for size in sizes for seed in range(4)
+    ]  # fmt: skip
+    table = pl.DataFrame(rows)
+    found = fit(table, metric="accuracy", axis="n_params_total")
+    assert found.status == "constant"
+
+    text = json.dumps(law_figures(table, [found], [None]), allow_nan=False)
+
+    assert "5.7951e" in text or "5795100" in text

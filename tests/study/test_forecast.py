@@ -179,7 +179,13 @@ def test_texts_that_will_be_cut_are_told_and_then_counted(long_rows: int, tiny_m
         (tmp_path / f"{name}.jsonl").write_text("".join(lines))
     files = {"file": "train", "test_file": "test", "validation_file": "validation"}
     task = {name: str(tmp_path / f"{of}.jsonl") for name, of in files.items()}
-    settings = {"task": task, "methods": ["lora"], "ranks": [1], "sizes": ["all"], "training": {**TRAINING, "steps": 20}}
+    settings = {
+        "task": task,
+        "methods": ["lora"],
+        "ranks": [1],
+        "sizes": ["all"],
+        "training": {**TRAINING, "steps": 20},
+    }
     study = spec(tiny_model, tmp_path, **settings, evaluation={"test_examples": 12, "probe_examples": 4})
     told = forecast(study, tmp_path / "out", jobs=1)
     done = loralaw.run(study, tmp_path / "out", executor="inline")

@@ -111,7 +111,9 @@ def statistics(levels: Floats, values: Floats) -> Floats:
         (m, 4); the first two over the range of the level means.
     """
     means, (n_levels, n_seeds) = values.mean(axis=2), values.shape[1:]
-    span = np.maximum(np.ptp(means, axis=1), 1e-300)
+    # Level means can be equal to the last bit, as those of an accuracy on few questions.
+    least = 1e-12 * np.maximum(np.abs(values).max(axis=(1, 2)), 1e-200)
+    span = np.maximum(np.ptp(means, axis=1), least)
     first = min(max(FEWEST_LEVELS, n_levels - max(1, n_levels // 3)), n_levels - 1)
     missed = [
         (best_law(levels[:held], means[:, :held], levels[held : held + 1])[:, 0] - means[:, held]) ** 2
@@ -120,7 +122,7 @@ def statistics(levels: Floats, values: Floats) -> Floats:
     misfit = np.sqrt(((values - best_law(levels, means)[:, :, None]) ** 2).mean(axis=(1, 2)))
     within = ((values - means[:, :, None]) ** 2).sum(axis=(1, 2))
     free = (n_levels - 1) * (n_seeds - 1)
-    between = np.maximum(means.std(axis=1, ddof=1), 1e-300)
+    between = np.maximum(means.std(axis=1, ddof=1), least)
     spread = np.sqrt(within / free) / between if free else np.full(len(values), np.nan)
     smaller, larger = np.triu_indices(n_levels, 1)
     tau = np.sign(means[:, smaller] - means[:, larger]).mean(axis=1)

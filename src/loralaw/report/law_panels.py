@@ -171,8 +171,8 @@ def _setting_lines(
 
 
 def _curve(fit: LawFit, levels: list[float]) -> plots.Curve:
-    x = [rounded(float(v)) for v in np.geomspace(levels[0], levels[-1], N_CURVE_POINTS)]
-    return plots.Curve(x, *_at(fit, x), label="law" if fit.has_law else "mean")
+    x = [float(v) for v in np.geomspace(levels[0], levels[-1], N_CURVE_POINTS)]  # rounded, the last may be outside
+    return plots.Curve(list(map(rounded, x)), *_at(fit, x), label="law" if fit.has_law else "mean")
 
 
 def _at(fit: LawFit, x: list[float]) -> tuple[list[float], list[float], list[float]]:
