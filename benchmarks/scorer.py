@@ -129,9 +129,9 @@ def measured(options: argparse.Namespace, base: BaseModel) -> tuple[list[list[st
                     task,
                     template,
                     f"{len(choices)} ({n_passed})",
-                    f"{mine.choice_accuracy_sum:.17g} / {found.choice_accuracy_sum:.17g}",
-                    f"{mine.choice_accuracy:.17g} / {found.choice_accuracy:.17g}",
-                    f"{found.choice_accuracy_by_character:.17g}",
+                    f"{mine.choice_accuracy_sum!r} / {found.choice_accuracy_sum!r}",
+                    f"{mine.choice_accuracy!r} / {found.choice_accuracy!r}",
+                    f"{found.choice_accuracy_by_character!r}",
                     str(decided_differently(choices, mine, found)),
                     f"{largest_difference(mine, found):.1e}",
                     f"{stderr_difference(mine, found):.0e}",
@@ -173,6 +173,8 @@ def main() -> None:
         f"{table(heads, accuracies)}\n"
         "Seconds of the processor. The harness runs options that differ in their last token only as one row; what it "
         "has to run is under *rows*, and what we run is a row a question, without the beginning that questions share. "
+        "Where those are as many, and with them the product of every layer, only that beginning and the head are saved: "
+        "the harness puts every token through it, we put those that are scored. "
         f"Its batch is the fastest of {', '.join(map(str, BATCHES))} on {TRIAL} questions. Ratios: "
         f"{min(ratios):.2f} to {max(ratios):.2f}, median {statistics.median(ratios):.2f}.\n\n"
         f"{table(['task', 'template', 'options', 'rows of lm-eval', 'its batch', 'ours', 'lm-eval', 'ratio'], seconds)}"

@@ -278,6 +278,18 @@ def test_questions_with_one_token_each_need_no_mask() -> None:
     assert tree_rows.TreeRows.of([tree]).mask is None
 
 
+@pytest.mark.parametrize("make", [llama, bloom])
+def test_equal_options_have_equal_losses(make: Callable[[], PreTrainedModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit for bit, so that the first of them wins; wherever they come to lie in blocks of rows."""
+    monkeypatch.setattr(tree_rows.scores, "SCORE_TOKENS_PER_CELL", 20)
+    asked = questions(1, 40)
+    with PlainModel(make().eval()) as plain:
+        losses = plain.score_choices(asked)[0]
+    for number in range(0, len(asked), 2):  # the last option is the first again
+        own = losses[asked.question == number]
+        assert own[0] == own[-1]
+
+
 def test_an_option_that_begins_another() -> None:
     """What they share is predicted once; positions go on from what is shared."""
     tree = question_tree([([7, 1, 2], 2), ([7, 1, 2, 3], 3), ([7, 1, 5, 6], 3)])

@@ -19,7 +19,8 @@ class QuestionTree:
         [shared][rest of option 1][rest of option 2] ...
 
     A token sees the shared tokens and those of its own branch before it, and its position is the one that it has in the
-    row of its option alone. The last token of an option is not there: it predicts nothing.
+    row of its option alone. The last token of an option is not there: it predicts nothing. Options that are the same
+    up to it share a branch, so that equal options get equal losses, bit for bit.
     """
 
     ids: tuple[int, ...]
@@ -113,17 +114,19 @@ def question_tree(rows: Sequence[tuple[Sequence[int], int]]) -> QuestionTree:
     n_shared = _n_shared(inputs)
     ids, positions, branch = list(inputs[0][:n_shared]), list(range(n_shared)), [0] * n_shared
     predictions: dict[tuple[int, int], int] = {}  # (place, target) -> its number
-    options = []
+    options, known = [], dict[tuple[int, ...], int]()
     for number, ((tokens, n_scored), taken) in enumerate(zip(rows, inputs, strict=True), 1):
-        skipped = len(ids) - n_shared  # how much further to the right the branch is than in its own row
-        scored = []
+        rest, scored = tuple(taken[n_shared:]), []
+        is_new, start = rest not in known, known.setdefault(rest, len(ids))
+        skipped = start - n_shared  # how much further to the right the branch is than in its own row
         for at in range(max(1, len(tokens) - n_scored), len(tokens)):
             place = at - 1 if at - 1 < n_shared else at - 1 + skipped
             scored.append(predictions.setdefault((place, tokens[at]), len(predictions)))
         options.append(tuple(scored))
-        ids += taken[n_shared:]
-        positions += range(n_shared, len(taken))
-        branch += [number] * (len(taken) - n_shared)
+        if is_new:
+            ids += rest
+            positions += range(n_shared, len(taken))
+            branch += [number] * len(rest)
     places, targets = zip(*predictions, strict=True) if predictions else ((), ())
     return QuestionTree(tuple(ids), tuple(positions), tuple(branch), places, targets, tuple(options))
 

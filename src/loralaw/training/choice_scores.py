@@ -46,7 +46,17 @@ def score_choices(
     """
     trees = questions.trees()
     if any(tree.n_branches > 1 for tree in trees) and not takes_trees(trees, probe_with, head, config):
-        trees = questions.single_rows()
+        rows = questions.single_rows()
+        number = {row: i for i, row in enumerate(dict.fromkeys(rows))}  # equal options get equal losses, bit for bit
+        sums = _scored(list(number), hidden_of, n_cells, head, probe_with)
+        return sums[:, [number[row] for row in rows]]
+    return _scored(trees, hidden_of, n_cells, head, probe_with)
+
+
+def _scored(
+    trees: Sequence[QuestionTree], hidden_of: HiddenOf, n_cells: int, head: Head, probe_with: HiddenOf
+) -> Tensor:
+    """(K, options), a beginning that many trees share run once if the model takes that."""
     n_before, group = shared_beginning(trees)
     if n_before and not takes_beginning([trees[i] for i in group], n_before, probe_with, head):
         n_before = 0
