@@ -173,7 +173,7 @@ def main() -> None:
         f"{table(heads, accuracies)}\n"
         "Seconds of the processor. The harness runs options that differ in their last token only as one row; what it "
         "has to run is under *rows*, and what we run is a row a question, without the beginning that questions share. "
-        "Where those are as many, and with them the product of every layer, only that beginning and the head are saved: "
+        "Where those are as many, and with them every layer's product, only that beginning and the head are saved: "
         "the harness puts every token through it, we put those that are scored. "
         f"Its batch is the fastest of {', '.join(map(str, BATCHES))} on {TRIAL} questions. Ratios: "
         f"{min(ratios):.2f} to {max(ratios):.2f}, median {statistics.median(ratios):.2f}.\n\n"
