@@ -203,7 +203,11 @@ def test_labelled_tasks_have_no_templates_and_no_other_tasks(tiny_model: Path, d
 
 @pytest.mark.parametrize(
     ("name", "part"),
-    [("hellasvag", 'Did you mean "hellaswag"'), ("mrpc", "it has no templates"), ("boolq", "which has no files of boolq")],
+    [
+        ("hellasvag", 'Did you mean "hellaswag"'),
+        ("mrpc", "it has no templates"),
+        ("boolq", "which has no files of boolq"),
+    ],
 )
 def test_other_tasks_that_cannot_be_asked(name: str, part: str, tiny_model: Path, data: Path) -> None:
     found = problems(tiny_model, data, evaluation={"other_tasks": ["hellaswag", name]})
