@@ -1,4 +1,4 @@
-"""A study of labelled tasks, from files to the report: heads of the right size, the metrics of each task, all methods."""
+"""A study of labelled tasks, from files to the report: heads of the right size, metrics of each task, all methods."""
 
 import gc
 import math
