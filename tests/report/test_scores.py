@@ -69,8 +69,8 @@ def test_only_what_differs_by_the_method_is_compared() -> None:
     """Same rank, size and template; a seed that one of them lacks is left out."""
     rows = [
         {"accuracy": 0.5, "seed": 0}, {"accuracy": 0.6, "seed": 1},
-        {"accuracy": 0.9, "seed": 0, "rank": 8}, {"accuracy": 0.1, "seed": 0, "n_train_examples": 16},
-        {"accuracy": 0.2, "seed": 0, "template": "other"},
+        {"accuracy": 0.9, "seed": 1, "rank": 8}, {"accuracy": 0.1, "seed": 1, "n_train_examples": 16},
+        {"accuracy": 0.2, "seed": 1, "template": "other"},
         {"accuracy": 0.7, "seed": 1, "method": "dora"}, {"accuracy": 0.3, "seed": 2, "method": "dora"},
     ]  # fmt: skip
     *_, dora = columns(table(*rows))

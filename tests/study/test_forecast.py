@@ -204,7 +204,7 @@ def test_texts_that_will_be_cut_are_told_and_then_counted(long_rows: int, tiny_m
 def test_a_study_that_is_only_planned_counts_the_texts_of_models_that_are_here(text_file: Path, tmp_path: Path) -> None:
     """A published model's shapes are known; its tokenizer is not here."""
     study = parse_study(
-        {"base_models": ["meta-llama/Llama-3.2-1B"], "task": str(text_file), "ranks": [1], "sizes": [4],
+        {"base_models": ["openai-community/gpt2"], "task": str(text_file), "ranks": [1], "sizes": [4],
          "training": {"max_length": 8}}, "s",
     )  # fmt: skip
     assert forecast(study, tmp_path / "out", jobs=1).too_long == []

@@ -1,4 +1,4 @@
-"""A study of labelled tasks, from files to the report: heads of the right size, the tasks' metrics, every method."""
+"""A study of labelled tasks, from files to the report: heads of the right size, metrics of each task, all methods."""
 
 import gc
 import math
@@ -106,7 +106,10 @@ def test_texts_that_are_cut_are_counted(done: Study, spec: StudySpec, tmp_path: 
     assert len(told.too_long) == 2
     for name, sentence in zip(("mrpc", "mnli"), told.too_long, strict=True):
         n_train = len(load_task(spec.all_tasks[name == "mnli"]).train)
-        assert f"{name}: {n_train} of {n_train} training examples, 8 of 8 test rows are longer than 9" in sentence
+        assert (
+            f"{name}: of those looked at, {n_train} of {n_train} training examples, 8 of 8 test rows are longer than 9"
+            in sentence
+        )
 
 
 def test_the_report_is_written(done: Study) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
-from loralaw.models.heads import give_padding
+from loralaw.models.heads import let_pad
 from loralaw.models.source import EMBEDDED_FOLDER
 from loralaw.tasks import Labelled, encode_labelled
 
@@ -110,18 +110,9 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token() -> None:
     """As a causal model's often is; its end token at the end of a text then stays a token."""
     bare = PreTrainedTokenizerFast(tokenizer_object=MICRO.backend_tokenizer, eos_token=MICRO.eos_token)
     assert bare.pad_token_id is None
-
-    class Model:
-        class config:
-            pad_token_id = None
-
-            @classmethod
-            def get_text_config(cls) -> Any:
-                return cls
-
-    give_padding("bare", Model(), bare)  # type: ignore[arg-type]
+    let_pad("bare", bare)
     rows = encode_labelled([labelled("a text"), labelled("a text that is longer")], bare, 12, False)
     n = int(rows.n_tokens[0])
-    assert Model.config.pad_token_id == bare.pad_token_id == MICRO.eos_token_id
+    assert bare.pad_token_id == MICRO.eos_token_id
     assert rows.inputs["input_ids"][0, n:].tolist() == [MICRO.eos_token_id] * (12 - n)
     assert rows.inputs["attention_mask"][0].tolist() == [1] * n + [0] * (12 - n)

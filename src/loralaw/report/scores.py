@@ -103,7 +103,7 @@ def _difference(part: pl.DataFrame, cells: pl.DataFrame, metric: str) -> str:
         return ABSENT
     same = [name for name in CONFIGURATION if name not in ("method", "rank")]
     others = part.filter(pl.col("method") == reference).join(cells, on=same, how="semi", nulls_equal=True)
-    if cells["rank"][0] is not None:
+    if cells["rank"][0] is not None and others["rank"].is_not_null().any():
         others = others.filter(pl.col("rank") == cells["rank"][0])
     pairs = cells.select("seed", metric).join(others.select("seed", metric), on="seed").drop_nulls()
     if pairs["seed"].n_unique() < pairs.height or not pairs.height:  # several ranks stand beside a method without one
@@ -177,7 +177,7 @@ def too_long(table: pl.DataFrame) -> list[str]:
 
 
 def _between_seeds(cells: pl.DataFrame, metric: str) -> str:
-    values = pl.col(metric)
+    values, cells = pl.col(metric), cells.drop_nulls(metric)
     squares = cells.select(((values - values.mean().over(CONFIGURATION)) ** 2).sum()).item()
     free = cells.height - cells.select(CONFIGURATION).n_unique()
     return significant(math.sqrt(squares / free), 2) if free else ABSENT

@@ -32,7 +32,8 @@ def too_long(checked: CheckedStudy) -> list[str]:
             }
             if parts := [f"{n:,} of {total:,} {noun}" for noun, (n, total) in counts.items() if n]:
                 where = task.label if template is None else f"{task.label} as {template.name}"
-                sentences.append(f"{name}, {where}: {', '.join(parts)} are longer than {max_length} tokens and are cut")
+                said = f"{', '.join(parts)} are longer than {max_length} tokens and are cut"
+                sentences.append(f"{name}, {where}: of those looked at, {said}")
     return sentences
 
 
