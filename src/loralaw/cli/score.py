@@ -56,6 +56,8 @@ def score(
 
     if json_ is not None:
         check_place(json_)
+    if not task:
+        raise InputError("--task is empty: give one of `loralaw tasks`")
     data = load_task(TaskSpec(name=task, data_dir=data_dir))
     if not data.choices:
         raise InputError(

@@ -113,7 +113,7 @@ def _summary(one: "OneModel", record: dict[str, Any], folder: Path) -> "Renderab
     if record["status"] != "finished":
         grid.add_row(Text(record["status"]), Text(f"{record['reason']}; the record is in {folder}"))
         return grid
-    for name, value in (*_results(record), *_costs(record), *_places(one, folder)):
+    for name, value in (*_results(record), *_costs(record), *_places(one, record, folder)):
         grid.add_row(Text(name), Text(value))
     return grid
 
@@ -127,10 +127,15 @@ def _results(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("test cross-entropy", "cross_entropy", "cross_entropy_stderr", " nats"),
         ("perplexity", "perplexity", None, ""),
         ("accuracy", "accuracy", "accuracy_stderr", ""),
+        ("choice accuracy", "choice_accuracy", "choice_accuracy_stderr", ""),
+        ("F1", "f1", "f1_stderr", ""),
+        ("Matthews correlation", "matthews_correlation", "matthews_correlation_stderr", ""),
+        ("Pearson correlation", "pearson", "pearson_stderr", ""),
+        ("Spearman correlation", "spearman", "spearman_stderr", ""),
         ("MIUB", "miub_nats", "miub_stderr_nats", " nats"),
     ):
-        if name not in measured:
-            rows.append((title, f"not measured: {absent.get(name, 'no reason was recorded')}"))
+        if name not in measured:  # what a task has not is not said
+            rows += [(title, f"not measured: {absent[name]}")] if name in absent else []
             continue
         error = f" ± {significant(measured[stderr], 2)}" if measured.get(stderr) is not None else ""
         rows.append((title, f"{significant(measured[name], 4)}{error}{unit}"))
@@ -150,13 +155,14 @@ def _costs(record: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _places(one: "OneModel", folder: Path) -> list[tuple[str, str]]:
+def _places(one: "OneModel", record: dict[str, Any], folder: Path) -> list[tuple[str, str]]:
     """Where it lies, and how it is loaded."""
     from loralaw.store import ADAPTER, MODEL
 
     if one.method == "full":
         place = folder / MODEL
-        return [("model", str(place)), ("load it", f'AutoModelForCausalLM.from_pretrained("{place.as_posix()}")')]
+        kind = "AutoModelForCausalLM" if record["cell"]["n_labels"] is None else "AutoModelForSequenceClassification"
+        return [("model", str(place)), ("load it", f'{kind}.from_pretrained("{place.as_posix()}")')]
     place = folder / ADAPTER
     load = f'PeftModel.from_pretrained(base, "{place.as_posix()}")'
     return [

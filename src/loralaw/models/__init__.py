@@ -5,6 +5,7 @@ from loralaw.models.adapted_model import load_adapted_model as load_adapted_mode
 from loralaw.models.base_model import BaseModel as BaseModel
 from loralaw.models.base_model import is_quantised as is_quantised
 from loralaw.models.base_model import load_base_model as load_base_model
+from loralaw.models.heads import check_head as check_head
 from loralaw.models.heads import is_encoder as is_encoder
 from loralaw.models.known_shapes import KNOWN_SHAPES as KNOWN_SHAPES
 from loralaw.models.loading import Loading as Loading

@@ -85,6 +85,17 @@ def check_padding(name: str, tokenizer: Any) -> None:
         )
 
 
+def check_head(name: str, model: PreTrainedModel) -> None:
+    """Raise `ModelError` unless all of a classifier's head is in the part that PEFT trains beside an adapter."""
+    own = [child for child, module in model.named_children() if any(True for _ in module.parameters())]
+    parts = [child for child in own if child != model.base_model_prefix]
+    if len(parts) != 1 or parts[0] not in HEADS:
+        raise ModelError(
+            f'"{name}" gets a head of the parts {", ".join(parts) or "none"} ({type(model).__name__}), of which an '
+            f"adapter would train those called {' or '.join(HEADS)} only: choose another model, such as RoBERTa or BERT"
+        )
+
+
 def head_modules(model: PreTrainedModel) -> set[str]:
     """Names of the modules that are the head's: what is outside the base model, the output head, and poolers.
 

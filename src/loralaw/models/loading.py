@@ -34,8 +34,8 @@ class Loading:
 
     @property
     def hash_suffix(self) -> str:
-        """What a model's hash gets of it: quantised weights give other results."""
-        return "" if self.quantisation is None else f"-{self.quantisation}"
+        """What a model's hash gets of it: quantised weights give other results, and code of its own may."""
+        return (f"-{self.quantisation}" if self.quantisation else "") + ("-own-code" if self.trust_remote_code else "")
 
 
 NOTHING_SPECIAL = Loading()

@@ -109,11 +109,8 @@ def check_files(source: ModelSource, vocabulary: int, *, has_labels: bool = Fals
         )
     if has_labels:
         check_padding(source.name, tokenizer)
-    if is_chat and not tokenizer.chat_template:
-        raise ModelError(
-            f'the tokenizer of "{source.name}" has no chat template, and a template of the study has chat: true: leave '
-            "that out, or name a model that was trained to chat"
-        )
+    if is_chat:
+        _check_chat(source, tokenizer)
 
 
 def cannot_load(source: ModelSource, error: Exception, what: str | None = None) -> ModelError:
@@ -152,3 +149,15 @@ def _n_tokens_too_many(tokenizer: Any, vocabulary: int) -> int:
     beyond = set(range(vocabulary, len(tokenizer)))
     idle = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special} - used
     return len(tokenizer) if beyond - idle else 0
+
+
+def _check_chat(source: ModelSource, tokenizer: Any) -> None:
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f'the tokenizer of "{source.name}" has no chat template, and a template of the study has chat: true: leave '
+            "that out, or name a model that was trained to chat"
+        )
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # a template is a program, and can fail in any way
+        raise ModelError(f'the chat template of "{source.name}" cannot be used: {first_line(error)}') from error

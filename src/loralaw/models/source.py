@@ -134,7 +134,8 @@ def _has_tokenizer(folder: Path) -> bool:
 def _folder_hash(folder: Path, loading: Loading) -> str:
     digest = hashlib.sha256()
     code = folder.glob("*.py") if loading.trust_remote_code else ()
-    for path in sorted([*folder.glob("*.json"), *folder.glob("*.model"), *_weights(folder, loading), *code]):
+    texts = (path for ending in ("json", "model", "txt", "jinja") for path in folder.glob(f"*.{ending}"))
+    for path in sorted([*texts, *_weights(folder, loading), *code]):
         if path.name == "pretraining.json":
             continue  # our own card: about the model, not part of it
         digest.update(path.name.encode() + b"\0")

@@ -17,7 +17,7 @@ from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_
 from loralaw.report.row_scale_patterns import patterns
 from loralaw.report.scores import by_task, other_task_rows, scores_of, template_rows
 from loralaw.report.wording import counted, duration
-from loralaw.store import Study, write_text
+from loralaw.store import Study, method_label, write_text
 
 HEADLINE_METRICS = (QUALITY, "miub_nats")
 """Metrics whose sentences stand in the answer; the others are a selector away."""
@@ -64,7 +64,7 @@ def render(study: Study) -> str:
         **_answer(table, records, fits, len(study.planned_keys)),
         **_laws(table, shown, checks),
         judgements=_judgements(table),
-        **_scores(table, records),
+        **_scores(study, table, records),
         **_inside(layers),
         row_scales=_row_scales(scales),
         cost_is_drawn=figures["cost"] is not None,
@@ -119,12 +119,20 @@ def _laws(table: pl.DataFrame, fits: list[LawFit], checks: list[HeldOut | None])
     return {"metrics": [(m, title_of(METRICS[m])) for m in metrics], "panels": panels, "legend": legend, "views": VIEWS}
 
 
-def _scores(table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _scores(study: Study, table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "scores": scores_of(table),
+        "scores": scores_of(table, _first_method(study, table)),
         "template_scores": template_rows(table),
         "other_tasks": other_task_rows(records),
     }
+
+
+def _first_method(study: Study, table: pl.DataFrame) -> str:
+    """Of the study file, as the table calls it; of a study from elsewhere the first that ran."""
+    methods = study.settings.get("methods")
+    if methods:
+        return method_label({name: value for name, value in methods[0].items() if value is not None})
+    return str(table["method"][0]) if table.height else ""
 
 
 def _judgements(table: pl.DataFrame) -> list[tuple[str, dict[str, Any]]]:

@@ -11,12 +11,13 @@ from scipy.special import stdtrit
 from loralaw.laws import METRICS, with_interval
 from loralaw.report.cells import CONFIGURATION, finished
 from loralaw.report.wording import ABSENT, duration, significant, whole
-from loralaw.store import task_label
+from loralaw.store import method_label, task_label
 
 HEADLINES = ("matthews_correlation", "pearson", "choice_accuracy", "accuracy")
 """The first of these that a task has is what its cells are compared by."""
 _BESIDE = {"choice_accuracy": "base_choice_accuracy", "accuracy": "base_accuracy"}
-_OF_TEMPLATES = ("choice_accuracy", "accuracy", "cross_entropy", "miub_nats")
+_OF_TEMPLATES = ("choice_accuracy", "choice_accuracy_sum", "miub_nats")
+"""What can be compared between templates: the loss and accuracy of tokens are of other texts in each."""
 MAX_ROWS = 200
 LEVEL = 0.95
 
@@ -50,21 +51,23 @@ class Scores:
 
     headings: list[str]
     rows: list[list[str]]
+    n_left_out: int
+    """Rows that a page has no room for."""
 
 
-def scores_of(table: pl.DataFrame) -> Scores:
+def scores_of(table: pl.DataFrame, reference: str) -> Scores:
     """A row a configuration: its settings, its score over seeds, what it stands beside, and the time of a training.
 
-    Scores are means over seeds with the standard error of the mean between seeds. The difference from the first method
-    of the study is taken seed by seed at the same other settings, with its 95 % interval. Columns that say nothing are
+    Scores are means over seeds with the standard error of the mean between seeds. The difference from the method
+    `reference` is taken seed by seed at the same other settings, with its 95 % interval. Columns that say nothing are
     left out.
     """
-    rows = [row for _, part in by_task(finished(table)) for row in _rows_of_task(part)][:MAX_ROWS]
-    reference = str(table["method"][0]) if table.height else ""
+    found = [row for _, part in by_task(finished(table)) for row in _rows_of_task(part, reference)]
+    rows = found[:MAX_ROWS]
     headings = [*(heading for _, heading in _SETTINGS), "Metric", "Score", "Base model alone", "Commonest answer",
                 f"Minus {reference}", "Training"]  # fmt: skip
     told = [at for at, heading in enumerate(headings) if heading == "Base model" or _says_something(at, rows)]
-    return Scores([headings[at] for at in told], [[row[at] for at in told] for row in rows])
+    return Scores([headings[at] for at in told], [[row[at] for at in told] for row in rows], len(found) - len(rows))
 
 
 def _says_something(at: int, rows: list[list[str]]) -> bool:
@@ -73,7 +76,7 @@ def _says_something(at: int, rows: list[list[str]]) -> bool:
     return len(values) > 1 if at < len(_SETTINGS) else values != {ABSENT}
 
 
-def _rows_of_task(part: pl.DataFrame) -> list[list[str]]:
+def _rows_of_task(part: pl.DataFrame, reference: str) -> list[list[str]]:
     headline = headline_of(part)
     if headline is None:
         return []
@@ -90,15 +93,14 @@ def _rows_of_task(part: pl.DataFrame) -> list[list[str]]:
                 _mean(values),
                 _number(first.get(_BESIDE.get(headline, ""))),
                 _number(first["majority_accuracy"]) if headline in _BESIDE else ABSENT,
-                _difference(part, cells, headline),
+                _difference(part, cells, headline, reference),
                 ABSENT if seconds is None else duration(float(seconds)),  # type: ignore[arg-type]
             ]
         )
     return rows
 
 
-def _difference(part: pl.DataFrame, cells: pl.DataFrame, metric: str) -> str:
-    reference = part["method"][0]
+def _difference(part: pl.DataFrame, cells: pl.DataFrame, metric: str, reference: str) -> str:
     if cells["method"][0] == reference:
         return ABSENT
     same = [name for name in CONFIGURATION if name not in ("method", "rank")]
@@ -137,23 +139,23 @@ def template_rows(table: pl.DataFrame) -> list[list[str]]:
 
 
 def other_task_rows(records: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """What was forgotten, for each task and template that cells were trained in: the score of the base model on another
-    task before, the mean after training, and the change.
+    """What was forgotten, for each task, template and method that cells were trained in: the score of the base model on
+    another task before, the mean after training, and the change.
 
     The change is over cells, each against its own base model, with its 95 % interval.
     """
-    found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    found: dict[tuple[str, str, str, str], list[tuple[float, float]]] = {}
     for record in records:
         trained_on = ", ".join(filter(None, (task_label(record["cell"]["task"]), record["cell"].get("template"))))
         for name, score in (record.get("other_tasks") or {}).items():
             before = record.get("baseline", {}).get("other_tasks", {}).get(name, {}).get("choice_accuracy")
             if before is not None and record["status"] == "finished":
-                key = trained_on, str(record["cell"]["base_model"]), name
+                key = trained_on, str(record["cell"]["base_model"]), method_label(record["cell"]["method"]), name
                 found.setdefault(key, []).append((before, score["choice_accuracy"]))
     return [
-        [trained_on, base, name, _number(pairs[0][0]), _number(sum(after for _, after in pairs) / len(pairs)),
+        [trained_on, base, method, name, _number(pairs[0][0]), _number(sum(after for _, after in pairs) / len(pairs)),
          _interval([after - before for before, after in pairs]), f"{len(pairs):,}"]
-        for (trained_on, base, name), pairs in found.items()
+        for (trained_on, base, method, name), pairs in found.items()
     ]  # fmt: skip
 
 

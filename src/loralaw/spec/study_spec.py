@@ -144,9 +144,16 @@ class EvaluationSpec(Settings):
     """Four-way questions for the choice accuracy, where the task has them."""
     probe_examples: Count = 32
     """Rows of the validation split on which MIUB is measured."""
-    other_tasks: list[Name] = Field(default=[])
+    other_tasks: list[Name] = Field(default=[], validate_default=True)
     """Multiple-choice tasks that a cell was not trained on, scored before and after: what was forgotten. As many
     questions each as `choice_questions`."""
+
+    @field_validator("other_tasks")
+    @classmethod
+    def _questions_of_others(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if value and info.data.get("choice_questions") == 0:
+            raise ValueError("other tasks are scored on choice_questions, which is 0: ask some, or leave this out")
+        return value
 
 
 class LoadingSpec(Settings):

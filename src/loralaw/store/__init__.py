@@ -15,5 +15,6 @@ from loralaw.store.study import open_study as open_study
 from loralaw.store.study import write_study as write_study
 from loralaw.store.table import COLUMNS as COLUMNS
 from loralaw.store.table import COSTS_OF_A_RUN as COSTS_OF_A_RUN
+from loralaw.store.table import method_label as method_label
 from loralaw.store.table import table_of as table_of
 from loralaw.store.table import task_label as task_label

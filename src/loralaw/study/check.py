@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from loralaw.errors import ModelError, Problem, SpecError
-from loralaw.models import Loading, ModelSource, can_be_sharded, check_files, find_model, skeleton
+from loralaw.models import Loading, ModelSource, can_be_sharded, check_files, check_head, find_model, skeleton
 from loralaw.spec import (
     AdapterMethod,
     AlphaLoraMethod,
@@ -141,6 +141,9 @@ def check(spec: StudySpec, source: str = "the study", dry: bool = False) -> Chec
             problems += _misfits(spec, models[name])
     problems += _same_contents(spec, models)
     problems += of_data
+    if spec.training.devices_per_cell > 1 and n_labels != [None]:
+        text = "models with a classification head train on one device: leave this out"
+        problems.append(Problem("training.devices_per_cell", text))
     for index, size in enumerate(spec.sizes):
         for (task, _), each in data.items():
             n_rows = len(each.train)
@@ -158,6 +161,8 @@ def _look_at(name: str, spec: StudySpec, n_labels: Sequence[int | None], dry: bo
     """Raises ModelError."""
     source = find_model(name, Loading(**spec.loading.model_dump()), dry)
     skeletons = {count: skeleton(source, count) for count in n_labels}
+    if n_labels[0] is not None:
+        check_head(name, skeletons[n_labels[0]])
     if not source.is_dry:
         check_files(
             source,
@@ -258,9 +263,12 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
     return problems
 
 
+_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+
+
 def _context(config: Any) -> int | None:
-    """Tokens that a model reads at most; RoBERTa's positions begin after that of padding."""
+    """Tokens that a model reads at most; the positions of RoBERTa and its kin begin after that of padding."""
     n_positions = getattr(config, "max_position_embeddings", None)
-    if n_positions and "roberta" in config.model_type:
-        return int(n_positions) - int(config.pad_token_id) - 1
+    if n_positions and config.model_type in _POSITIONS_AFTER_PADDING:
+        return int(n_positions) - int(config.pad_token_id or 0) - 1
     return n_positions

@@ -105,9 +105,10 @@ class PackTrainer:
             self._base = self._task = None  # first, so that two bases never lie in memory together
             self._base = load_base_model(source, machine.device(), n_devices_of(cell), n_labels=cell.n_labels)
         if self._task is None or self._data_hash != cell.data_hash:
-            data, self._data_hash = self._workload.data[cell.data_hash], cell.data_hash
-            self._task = encode_task(data, self._base, cell, self._workload.n_train_max)
-            self._baseline = baseline(self._base, self._task, cell)
+            data = self._workload.data[cell.data_hash]
+            task = encode_task(data, self._base, cell, self._workload.n_train_max)
+            self._baseline = baseline(self._base, task, cell)
+            self._task, self._data_hash = task, cell.data_hash  # last: what failed before is tried again
         return self._base, self._task
 
 

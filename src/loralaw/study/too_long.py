@@ -5,7 +5,7 @@ from typing import Any
 from loralaw.models.heads import let_pad
 from loralaw.models.skeleton import tokenizer_of
 from loralaw.study.check import CheckedStudy
-from loralaw.tasks import TaskData, encode_examples, encode_labelled, encode_questions, sample
+from loralaw.tasks import Choice, TaskData, encode_examples, encode_labelled, encode_questions, sample
 
 N_LOOKED_AT = 2000
 """Rows of a split that are tokenised; the records of the cells count all."""
@@ -28,7 +28,13 @@ def too_long(checked: CheckedStudy) -> list[str]:
             counts = {
                 "training examples": _n_cut(data, sample(data.train, N_LOOKED_AT), tokenizer, max_length),
                 "test rows": _n_cut(data, sample(data.test, evaluation.test_examples), tokenizer, max_length),
-                "questions": _n_questions_cut(data, evaluation.choice_questions, tokenizer, max_length),
+                "questions": _n_questions_cut(data, data.choices, evaluation.choice_questions, tokenizer, max_length),
+                **{
+                    f"questions of {other}": _n_questions_cut(
+                        data, choices, evaluation.choice_questions, tokenizer, max_length
+                    )
+                    for other, choices in data.other_questions.items()
+                },
             }
             if parts := [f"{n:,} of {total:,} {noun}" for noun, (n, total) in counts.items() if n]:
                 where = task.label if template is None else f"{task.label} as {template.name}"
@@ -45,8 +51,10 @@ def _n_cut(data: TaskData, rows: Any, tokenizer: Any, max_length: int) -> tuple[
     return int(is_cut.sum()), len(rows)
 
 
-def _n_questions_cut(data: TaskData, n_asked: int, tokenizer: Any, max_length: int) -> tuple[int, int]:
-    questions = sample(data.choices, n_asked)
+def _n_questions_cut(
+    data: TaskData, choices: list[Choice], n_asked: int, tokenizer: Any, max_length: int
+) -> tuple[int, int]:
+    questions = sample(choices, n_asked)
     if not questions:
         return 0, 0
     return encode_questions(questions, tokenizer, max_length, data.is_chat).n_cut, len(questions)

@@ -43,7 +43,9 @@ class DataSource:
         if named is None:
             return None
         places = [named / self.family / self.task, named / self.task]
-        if named.resolve().name == self.task:  # another task's folder would be read as this one's
+        if (
+            os.path.isdir(named) and named.resolve().name == self.task
+        ):  # another task's folder would be read as this one's
             places.append(named)
         for place in places:
             if os.path.isdir(place):  # pathlib raises where a name is too long

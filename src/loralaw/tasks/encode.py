@@ -10,6 +10,8 @@ from torch import Tensor
 from loralaw.errors import DataError
 from loralaw.tasks.task_data import Choice, Example
 
+CHAT_DATE = "26 Jul 2024"
+"""What chat templates that write a date are given, as Llama 3's own do without a clock."""
 NOT_SCORED = -100
 """As in transformers: a label that is not scored."""
 
@@ -44,8 +46,8 @@ def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int
     """Encode examples: [start] prompt completion. Completions after a prompt end with the end token.
 
     Prompt and completion are one text to the tokenizer, as they are to whoever uses the model; blanks between them are
-    scored. A text that is too long
-    loses its end; a prompt that is too long loses its beginning, so that the completion stays.
+    scored. A text that is too long loses its end; a prompt that is too long loses its beginning, so that the completion
+    stays.
 
     Args:
         examples: what to encode.
@@ -57,7 +59,7 @@ def encode_examples(examples: Sequence[Example], tokenizer: Any, max_length: int
         DataError: is_chat, and the tokenizer has no chat template.
     """
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    prompts = _in_turns(tokenizer, [e.prompt for e in examples]) if is_chat else [e.prompt for e in examples]
+    prompts = in_turns(tokenizer, [e.prompt for e in examples]) if is_chat else [e.prompt for e in examples]
     texts = [_blanks_moved(prompt, e.completion) for prompt, e in zip(prompts, examples, strict=True)]
     pairs = _token_pairs(tokenizer, texts)
     pairs = [pair.followed_by(end) if e.prompt else pair for e, pair in zip(examples, pairs, strict=True)]
@@ -81,7 +83,7 @@ def encode_choices(choices: Sequence[Choice], tokenizer: Any, max_length: int, i
         DataError: an option without text, or is_chat, and the tokenizer has no chat template.
     """
     _check_options(choices)
-    contexts = _in_turns(tokenizer, [c.context for c in choices]) if is_chat else [c.context for c in choices]
+    contexts = in_turns(tokenizer, [c.context for c in choices]) if is_chat else [c.context for c in choices]
     options = [option for c in choices for option in c.options]
     shared = [context for c, context in zip(choices, contexts, strict=True) for _ in c.options]
     pairs = _token_pairs(tokenizer, [_blanks_moved(*texts) for texts in zip(shared, options, strict=True)])
@@ -113,7 +115,7 @@ def _check_options(choices: Sequence[Choice]) -> None:
             )
 
 
-def _in_turns(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
+def in_turns(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
     """Prompts as the user's turn, up to where the model's answer begins; an empty one stays empty."""
     if getattr(tokenizer, "chat_template", None) is None:
         raise DataError(
@@ -123,7 +125,11 @@ def _in_turns(tokenizer: Any, prompts: Sequence[str]) -> list[str]:
 
     def turn(prompt: str) -> str:
         messages = [{"role": "user", "content": prompt}]
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        # Some templates write a date, today's if none is given: tokens would change from day to day.
+        text = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False, date_string=CHAT_DATE, today_date=CHAT_DATE
+        )
+        return str(text)
 
     return [turn(prompt) if prompt else "" for prompt in prompts]
 

@@ -80,10 +80,10 @@ class TaskData:
 
     def majority_accuracy(self, n_rows: int | None = None) -> float | None:
         """Of always giving the commonest answer, on so many questions or labelled rows as `sample` takes; None: all."""
-        if self.commonest_answer is None:
-            return None
         rows: Sequence[Any] = self.choices or self.test
         asked = sample(rows, len(rows) if n_rows is None else n_rows)
+        if self.commonest_answer is None or not asked:
+            return None
         return float(sum(row.label == self.commonest_answer for row in asked) / len(asked))
 
     @property

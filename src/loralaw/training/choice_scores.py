@@ -48,17 +48,17 @@ def score_choices(
     if any(tree.n_branches > 1 for tree in trees) and not takes_trees(trees, probe_with, head, config):
         rows = questions.single_rows()
         number = {row: i for i, row in enumerate(dict.fromkeys(rows))}  # equal options get equal losses, bit for bit
-        sums = _scored(list(number), hidden_of, n_cells, head, probe_with)
+        sums = _scored(list(number), hidden_of, n_cells, head, config, probe_with)
         return sums[:, [number[row] for row in rows]]
-    return _scored(trees, hidden_of, n_cells, head, probe_with)
+    return _scored(trees, hidden_of, n_cells, head, config, probe_with)
 
 
 def _scored(
-    trees: Sequence[QuestionTree], hidden_of: HiddenOf, n_cells: int, head: Head, probe_with: HiddenOf
+    trees: Sequence[QuestionTree], hidden_of: HiddenOf, n_cells: int, head: Head, config: Any, probe_with: HiddenOf
 ) -> Tensor:
     """(K, options), a beginning that many trees share run once if the model takes that."""
     n_before, group = shared_beginning(trees)
-    if n_before and not takes_beginning([trees[i] for i in group], n_before, probe_with, head):
+    if n_before and not takes_beginning([trees[i] for i in group], n_before, probe_with, head, config):
         n_before = 0
     if not n_before:
         return score_trees(trees, hidden_of, n_cells, head)
@@ -86,9 +86,11 @@ def shared_beginning(trees: Sequence[QuestionTree]) -> tuple[int, list[int]]:
     return n_before, [i for i, n in enumerate(common) if n >= n_before]
 
 
-def takes_beginning(trees: Sequence[QuestionTree], n_before: int, hidden_of: HiddenOf, head: Head) -> bool:
+def takes_beginning(trees: Sequence[QuestionTree], n_before: int, hidden_of: HiddenOf, head: Head, config: Any) -> bool:
     """Whether the model goes on from what it keeps of a beginning as if the beginning were in the row."""
     longest = max(trees, key=lambda tree: len(tree.ids))
+    if _window(config) < len(longest.ids):
+        return False
     return _agree(
         lambda: score_trees([longest], hidden_of, 1, head, n_before),
         lambda: score_trees([longest], hidden_of, 1, head),
@@ -174,6 +176,8 @@ def _agree(one: Callable[[], Tensor], other: Callable[[], Tensor], head: Head) -
     """Whether two ways of scoring give the same, where a model may not know of the first."""
     try:
         losses = one()
+    except torch.OutOfMemoryError:
+        raise  # it says nothing of the model, and how a cell is scored must not hang on free memory
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError, NotImplementedError):
         return False  # it has no such arguments, or no attention that could be told what to see
     tolerance = 1e-4 if head.weight.dtype == torch.float32 else 3e-2

@@ -70,7 +70,7 @@ class EncodedTask:
             "n_test_rows": len(self.test.ids),
             "n_test_rows_cut": int(self.test.is_cut.sum()),
             "n_questions": len(self.choices),
-            "n_questions_cut": self.choices.n_cut,
+            "n_questions_cut": sum(asked.n_cut for asked in (self.choices, *self.other_questions.values())),
             "n_test_tokens_scored": int((self.test.labels[:, 1:] != NOT_SCORED).sum()),
         }
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from loralaw.errors import InputError
 from loralaw.tasks import Choice, encode_questions
-from loralaw.training.score_questions import ChoiceScores, check_choices, longest_row
+from loralaw.training.score_questions import ChoiceScores, check_choices, row_length
 
 _TASK = "loralaw_questions"
 _METRICS = {"acc": "choice_accuracy_sum", "acc_bytes": "choice_accuracy", "acc_norm": "choice_accuracy_by_character"}
@@ -59,7 +59,7 @@ class LmEval:
         batch_size: int = 8,
     ) -> None:
         check_choices(choices)
-        length = longest_row(model, tokenizer) if max_length is None else max_length
+        length = row_length(model, max_length)
         self._choices = choices
         self._questions = encode_questions(choices, tokenizer, length)
         self._folder = tempfile.TemporaryDirectory(prefix="loralaw-lm-eval-")

@@ -64,7 +64,7 @@ def score_questions(
     **Source**: ours; the decisions are those of lm-evaluation-harness 0.4.
     """
     check_choices(choices)
-    length = longest_row(model, tokenizer) if max_length is None else max_length
+    length = row_length(model, max_length)
     if length < 2:
         raise InputError(
             f"max_length is {length}: a row holds a start token and at least one of the option; give 2 or more"
@@ -94,8 +94,15 @@ def check_choices(choices: Sequence[Choice]) -> None:
             )
 
 
-def longest_row(model: PreTrainedModel | PeftModel, tokenizer: Any) -> int:
-    """Tokens of a row that the model has positions for."""
+def row_length(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
+    """Tokens of a row: as asked, or as many as the model has positions for.
+
+    Raises:
+        InputError: more than the model has positions for.
+    """
     config = model.config.get_text_config()
     known = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
-    return int(next((n for n in known if n), DEFAULT_MAX_LENGTH))
+    context = next((int(n) for n in known if n), None)
+    if asked is not None and context is not None and asked > context:
+        raise InputError(f"max_length is {asked}, and the model reads at most {context} tokens: give at most that")
+    return context or DEFAULT_MAX_LENGTH if asked is None else asked

@@ -11,6 +11,9 @@ from transformers import Cache, DynamicCache
 from loralaw.tasks import QuestionTree
 from loralaw.training import scores
 
+MOST_KEPT = 8192
+"""Tokens of a shared beginning, over the rows of a block of one cell: each row has a copy of keys and values."""
+
 
 @dataclass(frozen=True)
 class TreeRows:
@@ -63,7 +66,8 @@ def tree_blocks(trees: Sequence[QuestionTree], n_before: int = 0) -> Iterator[li
     """The numbers of trees that go through a model together: of about one length, so that little is padded."""
     block = list[int]()
     for i in sorted(range(len(trees)), key=lambda i: len(trees[i].ids)):
-        if block and (len(block) + 1) * (len(trees[i].ids) - n_before) > scores.SCORE_TOKENS_PER_CELL:
+        is_full = (len(block) + 1) * (len(trees[i].ids) - n_before) > scores.SCORE_TOKENS_PER_CELL
+        if block and (is_full or (len(block) + 1) * n_before > MOST_KEPT):
             yield block
             block = []
         block.append(i)
