@@ -19,8 +19,7 @@ from loralaw.report.scores import (
     by_task,
     headline_of,
     other_task_rows,
-    score_columns,
-    score_rows,
+    scores_of,
     template_rows,
     too_long,
 )
@@ -36,9 +35,10 @@ def table(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame([{name: row.get(name) for name in COLUMNS} for row in done], schema=COLUMNS)
 
 
-def columns(given: pl.DataFrame) -> list[dict[str, str]]:
-    """The rows by their headings."""
-    return [dict(zip(score_columns(given), row, strict=True)) for row in score_rows(given)]
+def columns(given: pl.DataFrame, reference: str = "lora") -> list[dict[str, str]]:
+    """The rows by their headings; what a column says of no row, the table leaves out."""
+    found, left_out = scores_of(given, reference), ("Base model alone", "Commonest answer", f"Minus {reference}")
+    return [dict.fromkeys(left_out, ABSENT) | dict(zip(found.headings, row, strict=True)) for row in found.rows]
 
 
 def numbers(text: str) -> list[float]:
@@ -58,9 +58,9 @@ def test_differences_are_taken_seed_by_seed() -> None:
     rows += [{"seed": s, "choice_accuracy": v, "method": "dora"} for s, v in reversed(list(enumerate(of_dora)))]
     lora, dora = columns(table(*rows))
     assert (lora["Method"], dora["Method"]) == ("lora", "dora")
-    assert lora["Beside the first method"] == ABSENT
+    assert lora["Minus lora"] == ABSENT
     expected = t_interval([b - a for a, b in zip(of_lora, of_dora, strict=True)])
-    assert numbers(dora["Beside the first method"]) == pytest.approx(expected, abs=6e-5)
+    assert numbers(dora["Minus lora"]) == pytest.approx(expected, abs=6e-5)
     assert expected[1] > 0
     assert numbers(lora["Score"]) == pytest.approx([np.mean(of_lora), stats.sem(of_lora)], rel=0.02)
 
@@ -74,18 +74,20 @@ def test_only_what_differs_by_the_method_is_compared() -> None:
         {"accuracy": 0.7, "seed": 1, "method": "dora"}, {"accuracy": 0.3, "seed": 2, "method": "dora"},
     ]  # fmt: skip
     *_, dora = columns(table(*rows))
-    assert numbers(dora["Beside the first method"]) == pytest.approx([0.1])
+    assert numbers(dora["Minus lora"]) == pytest.approx([0.1])
     (*_, of_dora_only) = columns(table(*rows, {"accuracy": 0.4, "method": "dora", "rank": 32}))
-    assert of_dora_only["Beside the first method"] == ABSENT
+    assert of_dora_only["Minus lora"] == ABSENT
 
 
 def test_a_method_without_rank_stands_beside_one_rank_or_none() -> None:
     full = [{"accuracy": 0.8, "seed": s, "method": "full", "rank": None} for s in (0, 1)]
     lora = [{"accuracy": 0.5 + s / 10, "seed": s} for s in (0, 1)]
     *_, beside_one = columns(table(*lora, *full))
-    assert numbers(beside_one["Beside the first method"])[0] == pytest.approx(0.25)
+    assert numbers(beside_one["Minus lora"])[0] == pytest.approx(0.25)
+    *_, of_lora = columns(table(*full, *lora), "full")
+    assert numbers(of_lora["Minus full"])[0] == pytest.approx(-0.25)
     *_, beside_two = columns(table(*lora, *({**row, "rank": 8} for row in lora), *full))
-    assert beside_two["Beside the first method"] == ABSENT
+    assert beside_two["Minus lora"] == ABSENT
 
 
 def test_what_each_score_stands_beside() -> None:
@@ -131,28 +133,29 @@ def test_unfinished_cells_have_no_score() -> None:
     given = table({"accuracy": 0.4}, {"accuracy": None, "seed": 1, "status": "diverged"})
     (row,) = columns(given)
     assert row["Score"] == "0.400"
-    assert score_rows(given.filter(status="diverged")) == []
+    assert columns(given.filter(status="diverged")) == []
     many = table(*({"accuracy": 0.5, "n_train_examples": n} for n in range(1, MAX_ROWS + 20)))
-    assert len(score_rows(many)) == MAX_ROWS
+    found = scores_of(many, "lora")
+    assert (len(found.rows), found.n_left_out) == (MAX_ROWS, 19)
 
 
 def test_the_spread_of_templates_by_hand() -> None:
     values = {"a": [0.40, 0.50], "b": [0.60, 0.64], "c": [0.30, 0.42]}
     rows = [
-        {"template": name, "seed": seed, "choice_accuracy": value, "cross_entropy": 1 - value}
+        {"template": name, "seed": seed, "choice_accuracy": value, "miub_nats": 1 - value, "cross_entropy": value}
         for name, both in values.items()
         for seed, value in enumerate(both)
     ]
     # A size that one template lacks would shift the means of the others.
-    rows += [{"template": "a", "n_train_examples": 99, "choice_accuracy": 1.0, "cross_entropy": 9.0}]
-    choice, loss = template_rows(table(*rows))
+    rows += [{"template": "a", "n_train_examples": 99, "choice_accuracy": 1.0, "miub_nats": 9.0}]
+    choice, miub = template_rows(table(*rows))
     assert choice[:3] == ["t", "m", "choice accuracy"]
     assert choice[3] == "a 0.450; b 0.620; c 0.360"
     assert choice[4] == "0.260"
     within = math.sqrt(np.mean([np.var(both, ddof=1) for both in values.values()]))
     assert numbers(choice[5]) == pytest.approx([within], rel=0.05)
     assert choice[5] == significant(within, 2)
-    assert loss[3:5] == ["a 0.550; b 0.380; c 0.640", "0.260"]
+    assert miub[3:5] == ["a 0.550; b 0.380; c 0.640", "0.260"]
 
 
 def test_templates_of_a_single_seed_or_alone() -> None:
@@ -166,7 +169,7 @@ def test_templates_of_a_single_seed_or_alone() -> None:
 
 def record(before: float, after: float, task: str = "piqa", status: str = "finished") -> dict[str, Any]:
     return {
-        "cell": {"task": {"name": task}, "base_model": "m"},
+        "cell": {"task": {"name": task}, "base_model": "m", "method": {"name": "lora"}},
         "status": status,
         "other_tasks": {"boolq": {"choice_accuracy": after}},
         "baseline": {"other_tasks": {"boolq": {"choice_accuracy": before}}},
@@ -177,11 +180,13 @@ def test_what_was_forgotten_by_hand() -> None:
     after = [0.50, 0.44, 0.52]
     records = [record(0.60, value) for value in after]
     records += [record(0.60, 0.0, status="error"), {**record(0.6, 0.1), "baseline": {}}, record(0.25, 0.5, "arc_easy")]
-    mine, other = other_task_rows([*records, {"cell": {"task": {}, "base_model": "m"}, "status": "finished"}])
-    assert mine[:5] == ["piqa", "m", "boolq", "0.600", significant(sum(after) / 3)]
-    assert numbers(mine[5]) == pytest.approx(t_interval([value - 0.6 for value in after]), abs=6e-4)
-    assert mine[6] == "3"
-    assert other == ["arc_easy", "m", "boolq", "0.250", "0.500", "0.250", "1"]
+    mine, other = other_task_rows(
+        [*records, {"cell": {"task": {}, "base_model": "m", "method": {"name": "lora"}}, "status": "finished"}]
+    )
+    assert mine[:6] == ["piqa", "m", "lora", "boolq", "0.600", significant(sum(after) / 3)]
+    assert numbers(mine[6]) == pytest.approx(t_interval([value - 0.6 for value in after]), abs=6e-4)
+    assert mine[7] == "3"
+    assert other == ["arc_easy", "m", "lora", "boolq", "0.250", "0.500", "0.250", "1"]
     assert other_task_rows([]) == []
 
 
