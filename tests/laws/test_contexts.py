@@ -7,7 +7,7 @@ from simulated import study_table
 
 from loralaw.errors import TableError
 from loralaw.laws import Status, design, fit, judge, recommend
-from loralaw.laws.contexts import check_one_task, comparable_rows, context_codes, context_columns
+from loralaw.laws.contexts import check_one_text, comparable_rows, context_codes, context_columns
 
 
 def unfinished(table: pl.DataFrame, where: pl.Expr) -> pl.DataFrame:
@@ -160,12 +160,12 @@ def test_tables_of_several_tasks_are_refused() -> None:
     table = study_table()
     one = table.with_columns(task=pl.lit("piqa"))
     several = pl.concat([one, table.with_columns(task=pl.lit("boolq")), table.with_columns(task=pl.lit("arc_easy"))])
-    check_one_task(one)
-    check_one_task(table.drop("task") if "task" in table.columns else table)
-    check_one_task(one.with_columns(task=pl.when(pl.col("seed") == 0).then("task")))  # of some it is not known
-    check_one_task(one.clear())
+    check_one_text(one)
+    check_one_text(table.drop("task") if "task" in table.columns else table)
+    check_one_text(one.with_columns(task=pl.when(pl.col("seed") == 0).then("task")))  # of some it is not known
+    check_one_text(one.clear())
     with pytest.raises(TableError) as caught:
-        check_one_task(several)
+        check_one_text(several)
     assert "3 tasks (arc_easy, boolq, piqa)" in str(caught.value)
     assert "--task" in str(caught.value)
     for ask in (recommend, judge, lambda given: design(given, k=2, cost=None)):
@@ -176,4 +176,4 @@ def test_tables_of_several_tasks_are_refused() -> None:
 
 def test_numbers_of_tasks_are_named_too() -> None:
     with pytest.raises(TableError, match=r"2 tasks \(1, 2\)"):
-        check_one_task(pl.DataFrame({"task": [2, 1, 2]}))
+        check_one_text(pl.DataFrame({"task": [2, 1, 2]}))

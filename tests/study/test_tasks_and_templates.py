@@ -1,6 +1,7 @@
 """Studies of several tasks and templates: what is refused, which cells there are, and what a run tells of them."""
 
 import gc
+import itertools
 import shutil
 import sys
 from collections import Counter
@@ -24,7 +25,7 @@ from loralaw.spec import TaskSpec, TemplateSpec, parse_study
 from loralaw.store import Study, open_study
 from loralaw.study import RunProgress, check, plan_cells
 from loralaw.study.check import CheckedStudy
-from loralaw.tasks import load_task
+from loralaw.tasks import load_task, sample
 from loralaw.training import EncodedTask
 from loralaw.training.measure import measure
 from loralaw.training.plain_model import KEY, PlainModel
@@ -322,16 +323,19 @@ def test_beside_each_cell_stands_its_base_model(done: Done, data: Path) -> None:
             expected = measure(plain, EncodedTask(rows, base, cell, 8))[KEY]["metrics"]
         for metric in ("cross_entropy", "accuracy", "choice_accuracy", "other_choice_accuracy"):
             assert part[f"base_{metric}"].unique().to_list() == [expected[metric]], metric
-        assert part["majority_accuracy"].unique().to_list() == [rows.majority_accuracy]
+        asked = cell.evaluation["choice_questions"]
+        assert part["majority_accuracy"].unique().to_list() == [rows.majority_accuracy(asked)]
         assert (part["cross_entropy"] != part["base_cross_entropy"]).all()
     assert table["base_cross_entropy"].n_unique() == 4
 
 
-def test_the_commonest_answer_by_hand(done: Done) -> None:
-    """Labels take turns: half of two options are right, a quarter of four."""
-    shares = dict(done.study.table().group_by("task").agg(pl.col("majority_accuracy").unique().first()).rows())
-    assert shares["arc_easy"] == pytest.approx(0.25)
-    assert shares["piqa"] == pytest.approx(0.5)
+def test_the_commonest_answer_by_hand(done: Done, data: Path) -> None:
+    """On the questions that the cells are asked, not on all."""
+    n_asked = parse_study(done.given, "s").evaluation.choice_questions
+    for row in done.study.table().iter_rows(named=True):
+        rows = load_task(TaskSpec(**task(row["task"], data)))
+        labels = [choice.label for choice in sample(rows.choices, n_asked)]
+        assert row["majority_accuracy"] == labels.count(rows.commonest_answer or 0) / len(labels)
 
 
 def test_other_tasks_of_the_records(done: Done) -> None:
@@ -363,8 +367,8 @@ def test_a_report_has_its_sections(done: Done) -> None:
     page = write_report(done.study).read_text(encoding="utf-8")
     assert '<h2 id="scores-title">Scores</h2>' in page
     assert "hellaswag" in page
-    for name in ("piqa", "arc_easy"):
-        assert f'<h3 class="name">{name}</h3>' in page
+    for task, template in itertools.product(("piqa", "arc_easy"), ("mine", "question")):
+        assert f'<h3 class="name">{task}, {template}</h3>' in page
     assert "mine 0" in page  # of the templates' means
     assert "2 tasks" in page
     assert "2 templates" in page
@@ -387,6 +391,9 @@ def test_commands_want_one_task(
     assert "the table has 2 tasks (arc_easy, piqa)" in text
     assert "--task" in text
     code, text = said([*words, "--task", "piqa"], monkeypatch, capsys)
+    assert code == 2
+    assert "the table has 2 templates (mine, question)" in text
+    code, text = said([*words, "--task", "piqa", "--template", "mine"], monkeypatch, capsys)
     assert code == 0, text
     code, text = said([*words, "--task", "piqua"], monkeypatch, capsys)
     assert code == 2

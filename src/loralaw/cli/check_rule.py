@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from loralaw.cli.source import LargerIsBetter, Source, Task, table_of
+from loralaw.cli.source import LargerIsBetter, Source, Task, Template, table_of
 
 
 def check_rule(
@@ -15,13 +15,14 @@ def check_rule(
     metric: Annotated[str, typer.Option(help="Column of the metric.")] = "cross_entropy",
     larger_is_better: LargerIsBetter = None,
     task: Task = None,
+    template: Template = None,
 ) -> None:
     """Say whether a rule of thumb on rank or lora_alpha holds in a study, fails, or cannot be told."""
     from loralaw.errors import TableError
     from loralaw.laws import RULES
     from loralaw.laws import check_rule as check
 
-    table = table_of(source, task)
+    table = table_of(source, task, template)
     for name in RULES if rule is None else [rule]:
         try:
             found = check(table, name, metric=metric, larger_is_better=larger_is_better)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from loralaw.cli.source import LargerIsBetter, Source, Task, table_of
+from loralaw.cli.source import LargerIsBetter, Source, Task, Template, table_of
 
 
 def design(
@@ -18,6 +18,7 @@ def design(
     cost: Annotated[str, typer.Option(help="Column of the costs; none if all cells cost the same.")] = "train_seconds",
     larger_is_better: LargerIsBetter = None,
     task: Task = None,
+    template: Template = None,
 ) -> None:
     """Say which cells to run next: those that tell most about the best configuration, for what they cost."""
     from loralaw.laws import design as design_from
@@ -26,7 +27,7 @@ def design(
     if k is None and budget is None:
         k = 8
     found = design_from(
-        table_of(source, task),
+        table_of(source, task, template),
         k,
         budget=budget,
         metric=metric,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from loralaw.cli.source import Source, Task, table_of
+from loralaw.cli.source import Source, Task, Template, table_of
 
 
 def fit(
@@ -17,6 +17,7 @@ def fit(
     ] = None,
     joint: Annotated[bool, typer.Option("--joint", help="One law along all axes, instead of one along each.")] = False,
     task: Task = None,
+    template: Template = None,
 ) -> None:
     """Fit a scaling law to every metric along every axis, and say what holds.
 
@@ -26,7 +27,7 @@ def fit(
     from loralaw.laws import fit_all, fit_all_jointly
     from loralaw.report import terminal_joint_laws, terminal_laws
 
-    table, screen = table_of(source, task), console()
+    table, screen = table_of(source, task, template), console()
     if joint:
         screen.print(terminal_joint_laws(fit_all_jointly(table, metrics=metric, axes=axis)))
     else:

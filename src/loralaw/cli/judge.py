@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from loralaw.cli.source import Source, Task, table_of
+from loralaw.cli.source import Source, Task, Template, table_of
 
 
 def judge(
@@ -21,6 +21,7 @@ def judge(
         typer.Option(help="Column; cross-entropy, perplexity and norm ratio if not given.", show_default=False),
     ] = None,
     task: Task = None,
+    template: Template = None,
 ) -> None:
     """Score every metric by how well it obeys the law along every axis, and compare MIUB with the others."""
     from loralaw.cli.console import console
@@ -28,5 +29,7 @@ def judge(
     from loralaw.laws import judge as judge_table
     from loralaw.report import terminal_judgement
 
-    found = judge_table(table_of(source, task), metrics=metric, axes=axis, reference=reference, rivals=rival or RIVALS)
+    found = judge_table(
+        table_of(source, task, template), metrics=metric, axes=axis, reference=reference, rivals=rival or RIVALS
+    )
     console().print(terminal_judgement(found))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from loralaw.cli.source import LargerIsBetter, Source, Task, table_of
+from loralaw.cli.source import LargerIsBetter, Source, Task, Template, table_of
 from loralaw.errors import InputError
 
 
@@ -25,12 +25,13 @@ def recommend(
     metric: Annotated[str, typer.Option(help="What is to be good, where no target names it.")] = "cross_entropy",
     larger_is_better: LargerIsBetter = None,
     task: Task = None,
+    template: Template = None,
 ) -> None:
     """Say which configuration is the cheapest to reach a target, or the best under a budget, and what is next."""
     from loralaw.laws import recommend as recommend_from
 
     advice = recommend_from(
-        table_of(source, task),
+        table_of(source, task, template),
         target=_pair("--target", target),
         budget=_pair("--budget", budget),
         price_per_hour=price_per_hour,

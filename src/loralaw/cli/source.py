@@ -27,19 +27,24 @@ UNPRINTABLE = r"\p{C}"
 """Characters that end lines or that a terminal obeys: names of strangers may hold them."""
 
 
-def table_of(source: Path, task: str | None = None) -> "pl.DataFrame":
+Template = Annotated[
+    str | None, typer.Option(help="Only the cells of this template, where there are several.", show_default=False)
+]
+
+
+def table_of(source: Path, task: str | None = None, template: str | None = None) -> "pl.DataFrame":
     """The table of a study folder, or of a file; in names, what is no text on a line is shown as a sign for that.
 
     Args:
         source: the folder or the file.
         task: keep the rows of this task.
+        template: keep the rows of this template.
 
     Raises:
-        TableError: there is no such task.
+        TableError: there is no such task or template.
     """
     import polars as pl
 
-    from loralaw.errors import TableError, did_you_mean
     from loralaw.laws import read_table
     from loralaw.store import open_study
 
@@ -47,10 +52,21 @@ def table_of(source: Path, task: str | None = None) -> "pl.DataFrame":
     named = pl.Series(table.columns, dtype=pl.String).str.replace_all(UNPRINTABLE, "\ufffd").to_list()
     table = table.rename(dict(zip(table.columns, named, strict=True)))
     table = table.with_columns(pl.col(pl.String).str.replace_all(UNPRINTABLE, "\ufffd"))
-    if task is None:
-        return table
-    tasks = table["task"].drop_nulls().unique().sort().cast(pl.String).to_list() if "task" in table.columns else []
-    if task not in tasks:
-        known = ", ".join(tasks) or "none: it has no column task"
-        raise TableError(f'{source} has no task "{task}"; it has {known}.{did_you_mean(task, tasks)}')
-    return table.filter(pl.col("task").cast(pl.String) == task)
+    for column, name in (("task", task), ("template", template)):
+        if name is not None:
+            table = _only(table, column, name, source)
+    return table
+
+
+def _only(table: "pl.DataFrame", column: str, name: str, source: Path) -> "pl.DataFrame":
+    """The rows with this name in the column."""
+    import polars as pl
+
+    from loralaw.errors import TableError, did_you_mean
+
+    there = column in table.columns
+    names = table[column].drop_nulls().unique().sort().cast(pl.String).to_list() if there else []
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise TableError(f'{source} has no {column} "{name}"; it has {known}.{did_you_mean(name, names)}')
+    return table.filter(pl.col(column).cast(pl.String) == name)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from loralaw.errors import TableError
 from loralaw.laws.cells import check_number_columns
-from loralaw.laws.contexts import DESIGN, check_one_task
+from loralaw.laws.contexts import DESIGN, check_one_text
 from loralaw.laws.fitting import finished_rows, fit
 from loralaw.laws.joint_fit import JointFit
 from loralaw.laws.law_fit import LawFit
@@ -72,7 +72,7 @@ def candidates(table: pl.DataFrame, metric: str, *, larger_is_better: bool | Non
     """
     if metric in (*DESIGN, *AXES):
         raise TableError(f'"{metric}" is a setting, not a metric: name what was measured')
-    check_one_task(table)
+    check_one_text(table, metric)
     check_number_columns(table, [metric], [axis for axis in _SIZES.values() if axis in table.columns])
     finished = finished_rows(table).filter(pl.col(metric).cast(pl.Float64).is_finite())
     columns = [name for name in DESIGN if name in finished.columns and finished[name].is_not_null().any()]

@@ -28,16 +28,27 @@ _MOVES_WITH = {
 }
 
 
-def check_one_task(table: pl.DataFrame) -> None:
-    """Raise `TableError` where rows are of several tasks: what is best for one says nothing of another."""
-    if "task" not in table.columns:
-        return
-    tasks = table["task"].drop_nulls().unique().sort().to_list()
-    if len(tasks) > 1:
-        raise TableError(
-            f"the table has {len(tasks)} tasks ({', '.join(map(str, tasks))}), whose results cannot be compared: keep "
-            "the rows of one (--task on a command line)"
-        )
+# What is measured on the tokens of a text: templates write other texts.
+_OF_TOKENS = ("cross_entropy", "cross_entropy_per_byte", "perplexity", "accuracy")
+
+
+def check_one_text(table: pl.DataFrame, metric: str | None = None) -> None:
+    """Raise `TableError` where rows cannot be compared: what is best for one task says nothing of another.
+
+    Args:
+        table: a row a cell.
+        metric: what is compared; None: every metric. Several templates of one task can be compared by the choices that
+            models make, not by the loss of the texts, which are others in each.
+    """
+    compared = {"task": True, "template": metric is None or metric in _OF_TOKENS}
+    for column in (name for name, is_apart in compared.items() if is_apart and name in table.columns):
+        names = [str(name) for name in table[column].drop_nulls().unique().sort()]
+        if len(names) > 1:
+            what = "results" if column == "task" else f"{metric or 'losses'}, of other texts,"
+            raise TableError(
+                f"the table has {len(names)} {column}s ({', '.join(names)}), whose {what} cannot be compared: keep the "
+                f"rows of one (--{column} on a command line)"
+            )
 
 
 def context_columns(table: pl.DataFrame, axes: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from loralaw.laws.cells import check_lists, check_number_columns
-from loralaw.laws.contexts import DESIGN, check_one_task
+from loralaw.laws.contexts import DESIGN, check_one_text
 from loralaw.laws.fitting import finished_rows, known_axes, known_metrics
 from loralaw.laws.judge_sentences import comparison_sentence
 from loralaw.laws.metric_curve import FEWEST_LEVELS, MetricCurve, statistics
@@ -158,7 +158,7 @@ def judge(
     **Cost**: a tenth of a second a metric and axis of a few levels; with 1,000 levels some ten seconds.
     """
     check_lists(metrics=metrics, axes=axes, rivals=rivals)
-    check_one_task(table)
+    check_one_text(table)
     finished = finished_rows(table)
     axes = list(dict.fromkeys(axes or known_axes(finished, fewest_levels=2)))
     asked = [name for name in (reference, *rivals) if name in table.columns or name not in (REFERENCE, *RIVALS)]

@@ -8,7 +8,7 @@ from loralaw.report.answer import QUALITY, Configuration, configurations, noise_
 from loralaw.report.cells import finished, shown
 from loralaw.report.law_panels import series_of, title_of
 from loralaw.report.plots import rounded
-from loralaw.report.scores import by_task
+from loralaw.report.scores import by_text
 
 
 def pareto_front(configured: list[Configuration]) -> list[Configuration]:
@@ -44,7 +44,9 @@ def cost_figure(table: pl.DataFrame) -> plots.Figure | None:
     noise = noise_of(table)
     front = [
         (rounded(c.train_seconds or 0.0), rounded(c.cross_entropy), f"{c.label}: {c.sentence(noise)}, {c.cost}")
-        for c in (pareto_front(configurations(table)) if len(by_task(table)) == 1 else ())  # tasks do not compete
+        for c in (
+            pareto_front(configurations(table)) if len(by_text(table)) == 1 else ()
+        )  # losses of other texts do not compete
     ]
     ends = (float(usable["train_seconds"].min()), float(usable["train_seconds"].max()))  # type: ignore[arg-type]
     return plots.cost_panel(

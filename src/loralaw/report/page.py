@@ -15,7 +15,7 @@ from loralaw.report.law_panels import VIEWS, HeldOut, held_out, law_figures, lev
 from loralaw.report.layer_measures import measures_in
 from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_rows, row_scale_figures, row_scales_of
 from loralaw.report.row_scale_patterns import patterns
-from loralaw.report.scores import by_task, other_task_rows, scores_of, template_rows
+from loralaw.report.scores import by_text, other_task_rows, scores_of, template_rows
 from loralaw.report.wording import counted, duration
 from loralaw.store import Study, method_label, write_text
 
@@ -80,7 +80,7 @@ def _answer(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFi
         "n_finished": cells.finished(table).height,
         "nothing_to_say": nothing_to_say(table, n_planned),
         "averages": averages(fits),
-        "advised": [(task, advice, _next_steps(part)) for task, part in by_task(table) if (advice := advise(part))],
+        "advised": [(task, advice, _next_steps(part)) for task, part in by_text(table) if (advice := advise(part))],
         "headlines": [
             (title_of(METRICS[metric]), [(AXES[f.axis].label, sentence(f)) for f in shown if f.metric == metric])
             for metric in HEADLINE_METRICS
@@ -137,7 +137,7 @@ def _first_method(study: Study, table: pl.DataFrame) -> str:
 
 def _judgements(table: pl.DataFrame) -> list[tuple[str, dict[str, Any]]]:
     """Of every task which metric obeys the law, as far as there is anything to judge."""
-    found = [(task, judge(part)) for task, part in by_task(table) if cells.finished(part).height]
+    found = [(task, judge(part)) for task, part in by_text(table) if cells.finished(part).height]
     return [(task, _judgement(one)) for task, one in found if one.scores or one.agreements or one.not_judged]
 
 

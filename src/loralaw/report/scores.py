@@ -30,6 +30,15 @@ def by_task(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     return [(str(task), table.filter(pl.col("task").eq_missing(task))) for task in tasks]
 
 
+def by_text(table: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
+    """The rows of each task and template, whose losses can be compared; of a single one under no name."""
+    parts = [
+        (", ".join(filter(None, names)), part)  # type: ignore[arg-type]
+        for names, part in table.group_by("task", "template", maintain_order=True)
+    ]
+    return parts if len(parts) > 1 else [("", table)]
+
+
 def headline_of(table: pl.DataFrame) -> str | None:
     """What the cells of one task are compared by; None where no accuracy was measured."""
     return next((name for name in HEADLINES if table[name].is_not_null().any()), None)

@@ -12,7 +12,7 @@ from loralaw.report.answer import QUALITY, Advice, advise, averages, nothing_to_
 from loralaw.report.cells import finished
 from loralaw.report.law_table import law_table
 from loralaw.report.page import subtitle
-from loralaw.report.scores import by_task, too_long
+from loralaw.report.scores import by_text, too_long
 from loralaw.report.wording import ABSENT, counted, significant
 from loralaw.store import Study
 
@@ -36,7 +36,7 @@ def terminal_summary(study: Study) -> RenderableType:
         *(Text(sentence) for sentence in too_long(table)),
         Text(),
         *((_answer(fits), Text(), _laws(shown), Text()) if shown else ()),
-        _where(study, [(task, advise(part)) for task, part in by_task(table)]),
+        _where(study, [(task, advise(part)) for task, part in by_text(table)]),
     )
 
 
