@@ -71,8 +71,8 @@ def main() -> None:
     scores = table(heads, [row for study in studies for row in scores_of(study)])
     names = " ".join(f"studies/{study.name}" for study in studies)
     text = (
-        f"# Twins of the ready studies\n\nWritten by `python benchmarks/twins.py {names}`, of runs with two workers of a "
-        f"thread each.\n\n{runs}\nMeans over all cells of a method, of whatever rank, size and seed:\n\n{scores}"
+        f"# Twins of the ready studies\n\nWritten by `python benchmarks/twins.py {names}`, of runs with two workers "
+        f"of a thread each.\n\n{runs}\nMeans over all cells of a method, of whatever rank, size and seed:\n\n{scores}"
     )
     print(text)
     write_text(RESULTS / "twins.md", text)
