@@ -7,7 +7,7 @@ from loralaw.models.skeleton import tokenizer_of
 from loralaw.study.check import CheckedStudy
 from loralaw.tasks import Choice, TaskData, encode_examples, encode_labelled, encode_questions, sample
 
-N_LOOKED_AT = 2000
+N_LOOKED_AT = 500
 """Rows of a split that are tokenised; the records of the cells count all."""
 
 
