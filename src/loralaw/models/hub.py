@@ -82,7 +82,7 @@ def explained(error: Exception, name: str, accepted: str, hint: str = "") -> Mod
         return OutOfReachError(
             f'"{name}" is not a folder here and could not be read from the hub{offline}: put its config.json, '
             "tokenizer files and *.safetensors into a folder and name that, or fill the hub's cache (HF_HOME) where "
-            f"there is a network.{accepted}"
+            f"there is a network. Accepted: {accepted}.{hint}"
         )
     return ModelError(
         f'"{name}" is not a folder here and could not be read from the hub: {first_line(error)} Accepted: {accepted}.'
