@@ -37,7 +37,7 @@ def test_the_section_stands_after_the_adapter_and_only_for_alpha_lora(tmp_path: 
     outline = Outline(page)
 
     at = outline.headings.index("Inside the adapter")
-    assert outline.headings[at : at + 3] == ["Inside the adapter", "The row scale α", "Cost"]
+    assert outline.headings[at : at + 3] == ["Inside the adapter", "The row scale α", "Scores"]
     assert len(outline.ids) == len(set(outline.ids))
     assert ("a", "href", "#scale") in outline.attributes
 

@@ -39,7 +39,8 @@ def test_a_method_is_called_by_what_is_unusual_about_it(method: dict[str, Any], 
 
 
 def test_a_cell_without_a_rank_has_none_in_the_table() -> None:
-    cell = {"base_model": "m", "method": {"name": "full"}, "rank": None, "n_train_examples": 8, "seed": 0}
+    cell = {"base_model": "m", "method": {"name": "full"}, "rank": None, "n_train_examples": 8, "seed": 0,
+            "task": {"name": "t"}}  # fmt: skip
     record = {"key": "k", "status": "finished", "cell": cell, "counts": {}, "metrics": {}, "cost": {}}
     table = table_of([record, {**record, "cell": {**cell, "method": LORA, "rank": 4}}])
     assert table["rank"].to_list() == [None, 4]

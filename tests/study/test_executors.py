@@ -287,7 +287,7 @@ def run_jobs(executor_name: str, checked: Any, jobs: list[PackJob], folder: Path
         workload = Workload(
             folder / "cells",
             {name: model.source for name, model in checked.models.items()},
-            checked.data,
+            checked.data_by_hash,
             max(checked.spec.sizes),
             lease.path,
         )
