@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
-from scipy.special import stdtrit
 
 from loralaw.laws import METRICS, with_interval
+from loralaw.laws.estimate import mean_estimate
 from loralaw.report.cells import CONFIGURATION, finished
 from loralaw.report.wording import ABSENT, duration, significant, whole
 from loralaw.store import method_label, task_label
@@ -196,12 +197,10 @@ def _between_seeds(cells: pl.DataFrame, metric: str) -> str:
 
 def _interval(values: list[float]) -> str:
     """The mean with its 95 % interval by Student's t."""
-    mean, n = sum(values) / len(values), len(values)
-    if n < 2:
-        return significant(mean)
-    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * deviation / math.sqrt(n)
-    return with_interval(mean, mean - half, mean + half)
+    if len(values) < 2:
+        return significant(values[0])
+    mean = mean_estimate(np.array(values))
+    return with_interval(mean.value, *mean.interval(LEVEL))
 
 
 def _mean(values: pl.Series) -> str:
