@@ -1,6 +1,5 @@
 """A multiple-choice benchmark: rows of two layouts in, questions, examples and splits out."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from loralaw.errors import DataError
 from loralaw.spec import TemplateSpec
 from loralaw.tasks.data_files import DataSource, Split
 from loralaw.tasks.held_out import check_sizes, cut_validation, without_held_out
-from loralaw.tasks.task_data import Choice, Example, TaskData
+from loralaw.tasks.task_data import Choice, Example, TaskData, commonest
 from loralaw.tasks.templates import TemplateText, choice_template
 
 LOCAL_COLUMNS = ("question", "choices", "label")
@@ -99,7 +98,7 @@ class ChoiceTask:
             [Example(c.context, c.options[c.label], c.document) for c in choices],
             choices,
             is_chat=template is not None and template.chat,
-            commonest_answer=_commonest(train),
+            commonest_answer=commonest(question.label for question in train),
             notes=tuple(notes),
         )
 
@@ -186,12 +185,6 @@ def _local_row(row: dict[str, Any]) -> HubQuestion:
 def _text(question: Question) -> str:
     """What a row is told apart by: no template can then put one prompt into two splits."""
     return question.question
-
-
-def _commonest(train: list[Question]) -> int:
-    """The first of equals."""
-    counts = Counter(question.label for question in train)
-    return max(sorted(counts), key=lambda label: counts[label])
 
 
 def _shown(value: object) -> str:

@@ -1,7 +1,6 @@
 """A benchmark of labelled texts, or of pairs of them: rows of two layouts in, classes or values by split out."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from loralaw.errors import DataError
 from loralaw.spec import TemplateSpec
 from loralaw.tasks.data_files import DataSource, Split
 from loralaw.tasks.held_out import check_sizes, cut_validation, without_held_out
-from loralaw.tasks.task_data import Labelled, Target, TaskData
+from loralaw.tasks.task_data import Labelled, Target, TaskData, commonest
 
 LOCAL_TEXTS = ("sentence1", "sentence2")
 NOT_PUBLIC = -1
@@ -79,8 +78,8 @@ class LabelledTask:
             validation = without_held_out(validation, test, _text)
         check_sizes(self.id, train=train, validation=validation, test=test)
         target = Target(self.classes, self.metrics)
-        commonest = _commonest(train) if self.classes else None
-        return TaskData(self.id, train, validation, test, target=target, commonest_answer=commonest, notes=tuple(notes))
+        answer = commonest(int(row.label) for row in train) if self.classes else None
+        return TaskData(self.id, train, validation, test, target=target, commonest_answer=answer, notes=tuple(notes))
 
     def _splits(self, data_dir: Path | None) -> tuple[list[Labelled], list[Labelled] | None, list[Labelled] | None]:
         """The rows of train, validation, and test where it has labels."""
@@ -140,9 +139,3 @@ def _has_no_labels(split: Split) -> bool:
 
 def _text(row: Labelled) -> str:
     return f"{row.text}\0{row.other_text or ''}"
-
-
-def _commonest(train: list[Labelled]) -> int:
-    """The first of equals."""
-    counts = Counter(int(row.label) for row in train)
-    return max(sorted(counts), key=lambda label: counts[label])

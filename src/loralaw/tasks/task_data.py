@@ -2,7 +2,8 @@
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -111,3 +112,9 @@ def sample(rows: Sequence[Row], n: int) -> Sequence[Row]:
     if n >= len(rows):
         return rows
     return [rows[i] for i in sorted(random.Random(0).sample(range(len(rows)), n))]
+
+
+def commonest(answers: Iterable[int]) -> int:
+    """The answer that is right most often; the smallest of equals."""
+    counts = Counter(answers)
+    return max(sorted(counts), key=lambda answer: counts[answer])
