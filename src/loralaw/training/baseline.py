@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
-
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
+from loralaw.training.cell_settings import dtype_of
 from loralaw.training.encoded_task import EncodedTask
 from loralaw.training.measure import measure
 from loralaw.training.plain_model import KEY, PlainModel
@@ -31,8 +30,7 @@ def baseline(base: BaseModel, task: TaskRows, cell: Cell) -> dict[str, Any]:
     """
     beside: dict[str, Any] = {"majority_accuracy": task.majority_accuracy}
     if isinstance(task, EncodedTask):
-        dtype = torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
-        with PlainModel(base.model, dtype) as plain:
+        with PlainModel(base.model, dtype_of(cell)) as plain:
             measured = measure(plain, task)[KEY]
         beside |= {f"base_{name}": measured["metrics"].get(name) for name in _OF_BASE}
         beside["other_tasks"] = measured["other_tasks"]

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from peft import LoraConfig
 from transformers import PretrainedConfig, PreTrainedModel
 
@@ -30,6 +31,11 @@ def path_of(cell: Cell, config: PretrainedConfig) -> TrainingPath:
 def n_devices_of(cell: Cell) -> int:
     """Devices that train the cell together."""
     return int(cell.training["devices_per_cell"])
+
+
+def dtype_of(cell: Cell) -> torch.dtype:
+    """Arithmetic of the base's products."""
+    return torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
 
 
 def has_row_scale(cell: Cell) -> bool:

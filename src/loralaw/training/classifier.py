@@ -1,7 +1,5 @@
 """A cell's model with a classification head: what the Trainer trains, what is measured, what is saved."""
 
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +8,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from loralaw.miub import LayerStatistics
-from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import LabelledRows
+from loralaw.training.cell_settings import dtype_of
 from loralaw.training.own_model import LayerReport, OwnModel
 from loralaw.training.targets import head_of
 
@@ -38,7 +36,7 @@ class Classifier:
 
     def __init__(self, base: BaseModel, cell: Cell) -> None:
         self.keys = (cell.key,)
-        self._dtype = torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
+        self._dtype = dtype_of(cell)
         self._own = OwnModel(base.model, cell)
         if base.has_new_head:
             _draw_head(self._own.model, cell.seed)
@@ -59,18 +57,13 @@ class Classifier:
         Raises:
             ModelError: an adapted layer that the model never calls.
         """
-        layers, scratch = self._own.adapted_layers(), Scratch()
-        unused = {layer.name for layer in layers}
-        for block in _blocks(rows) if layers else ():
-            mask = rows.trimmed(block)["attention_mask"].bool()
-            report = LayerReport(self.keys[0], mask, rows.document[block], statistics)
-            with ExitStack() as hooks:
-                for layer in layers:
-                    see = partial(lambda name, *_: unused.discard(name), layer.name)
-                    hooks.callback(layer.module.register_forward_hook(see).remove)
-                    hooks.enter_context(LayerHooks(layer, report, scratch))
-                self._forward(rows, block)
-        self._own.check_used(unused)
+        scratch = Scratch()
+        with self._own.all_used():
+            for block in _blocks(rows) if self._own.adapted_layers() else ():
+                mask = rows.trimmed(block)["attention_mask"].bool()
+                report = LayerReport(self.keys[0], mask, rows.document[block], statistics)
+                with self._own.reporting(report, scratch):
+                    self._forward(rows, block)
 
     def effective_ranks(self, key: str) -> dict[str, float]:
         """Of the adapter, by layer; empty where there is none."""

@@ -1,7 +1,9 @@
 """A cell's own model: a base with an adapter in it, or one whose every weight learns; the base stays as it was."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from loralaw.errors import InputError, ModelError, StorageError
 from loralaw.miub import LayerStatistics
 from loralaw.miub.adapted_layers import AdaptedLayer, adapted_layers
 from loralaw.miub.batch_tokens import BatchTokens
+from loralaw.miub.layer_hooks import LayerHooks
+from loralaw.miub.scratch import Scratch
 from loralaw.models import is_sharded
 from loralaw.models.weights import no_progress_bars
 from loralaw.spec import Cell
@@ -27,6 +31,21 @@ from loralaw.training.cell_settings import peft_config_of
 from loralaw.training.device_group import rank
 from loralaw.training.quantised import why_not_on
 from loralaw.tuners.peft_surface import quiet_peft
+
+
+class LayerReport:
+    """Adds what the layers report of some rows to statistics, at the real tokens only, clustered by document."""
+
+    def __init__(self, key: str, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
+        self._key, self._document, self._statistics = key, document, statistics
+        self._tokens = BatchTokens(token_mask, 0)
+
+    def __call__(self, layer: AdaptedLayer, base: Tensor | None, adapter: Tensor | None) -> None:
+        assert base is not None
+        assert adapter is not None  # every linear layer shows both
+        (z, u), row = self._tokens.of([base, adapter])
+        sequence = None if row is None else self._document.to(row.device)[row]
+        self._statistics.update(layer.name, [self._key], z[None], u[None], sequence)
 
 
 class OwnModel:
@@ -80,15 +99,27 @@ class OwnModel:
         """Of the adapter, by layer; empty where there is none."""
         return {layer.name: layer.effective_rank() for layer in self.adapted_layers()}
 
-    def check_used(self, unused: Collection[str]) -> None:
+    @contextmanager
+    def reporting(self, report: LayerReport, scratch: Scratch) -> Iterator[None]:
+        """Inside the `with` block every adapted layer that is called reports its z and u."""
+        with ExitStack() as hooks:
+            for layer in self.adapted_layers():
+                hooks.enter_context(LayerHooks(layer, report, scratch))
+            yield
+
+    @contextmanager
+    def all_used(self) -> Iterator[None]:
         """Some models read a layer's weight instead of calling it; its adapter would then do nothing.
 
-        Args:
-            unused: adapted layers that a forward pass has not called.
-
         Raises:
-            ModelError: there are some.
+            ModelError: at the end of the `with` block, an adapted layer that was not called in it.
         """
+        unused = {layer.name for layer in self.adapted_layers()}
+        with ExitStack() as hooks:
+            for layer in self.adapted_layers():
+                see = partial(lambda name, *_: unused.discard(name), layer.name)
+                hooks.callback(layer.module.register_forward_hook(see).remove)
+            yield
         if unused:
             raise ModelError(
                 f"{type(self.model).__name__} never calls {sorted(unused)[:3]}: adapters there would do nothing; "
@@ -136,21 +167,6 @@ class OwnModel:
                 f"the model could not be written to {folder}: {error}. Every finished cell is safe; free some space, "
                 "then run the same command to go on"
             ) from error
-
-
-class LayerReport:
-    """Adds what the layers report of some rows to statistics, at the real tokens only, clustered by document."""
-
-    def __init__(self, key: str, token_mask: Tensor, document: Tensor, statistics: LayerStatistics) -> None:
-        self._key, self._document, self._statistics = key, document, statistics
-        self._tokens = BatchTokens(token_mask, 0)
-
-    def __call__(self, layer: AdaptedLayer, base: Tensor | None, adapter: Tensor | None) -> None:
-        assert base is not None
-        assert adapter is not None  # every linear layer shows both
-        (z, u), row = self._tokens.of([base, adapter])
-        sequence = None if row is None else self._document.to(row.device)[row]
-        self._statistics.update(layer.name, [self._key], z[None], u[None], sequence)
 
 
 def _all_but_adapters(model: nn.Module) -> list[nn.Module]:

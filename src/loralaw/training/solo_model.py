@@ -1,7 +1,5 @@
 """The model of a cell that trains alone: what the Trainer trains, what is measured, what is saved."""
 
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from loralaw.miub import LayerStatistics
-from loralaw.miub.layer_hooks import LayerHooks
 from loralaw.miub.scratch import Scratch
 from loralaw.spec import Cell
 from loralaw.tasks import EncodedQuestions
+from loralaw.training.cell_settings import dtype_of
 from loralaw.training.choice_scores import score_choices
 from loralaw.training.frozen_base import FrozenBase, output_head
 from loralaw.training.head_loss import Head
@@ -42,12 +40,12 @@ class SoloModel:
     def __init__(self, base: PreTrainedModel, cell: Cell) -> None:
         self.keys = (cell.key,)
         self._own = OwnModel(base, cell)
-        dtype = torch.bfloat16 if cell.training["dtype"] == "bfloat16" else torch.float32
-        self._base = FrozenBase(self._own.model, dtype)  # what is hung in later runs with it
+        self._base = FrozenBase(self._own.model, dtype_of(cell))  # what is hung in later runs with it
         self._own.adapt()
         self.trained: Any = self._own.trained
         """What the Trainer trains."""
-        self._check_layers_are_used()
+        with self._own.all_used(), torch.no_grad():  # as in a pack
+            self._hidden_states(torch.zeros(1, 2, dtype=torch.int64))
 
     @property
     def device(self) -> torch.device:
@@ -76,9 +74,7 @@ class SoloModel:
         scratch = Scratch()
         for rows in row_blocks(ids):
             report = LayerReport(self.keys[0], token_mask[rows], document[rows], statistics)
-            with ExitStack() as hooks:
-                for layer in self._own.adapted_layers():
-                    hooks.enter_context(LayerHooks(layer, report, scratch))
+            with self._own.reporting(report, scratch):
                 self._hidden_states(ids[rows])
 
     def effective_ranks(self, key: str) -> dict[str, float]:
@@ -94,16 +90,6 @@ class SoloModel:
         if self._own.is_full:
             self._base.restore()  # the name of the attention that we train with means nothing elsewhere
         self._own.save(folder, tokenizer)
-
-    def _check_layers_are_used(self) -> None:
-        """As in a pack: some models read a layer's weight instead of calling it."""
-        unused, hooks = {layer.name for layer in self._own.adapted_layers()}, ExitStack()
-        with hooks, torch.no_grad():
-            for layer in self._own.adapted_layers():
-                see = partial(lambda name, *_: unused.discard(name), layer.name)
-                hooks.callback(layer.module.register_forward_hook(see).remove)
-            self._hidden_states(torch.zeros(1, 2, dtype=torch.int64))
-        self._own.check_used(unused)
 
     def _head(self) -> Head:
         return output_head(self._own.model, self._base.dtype)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from loralaw.models import BaseModel
@@ -18,6 +17,7 @@ from loralaw.training import machine
 from loralaw.training.cell import PackCell
 from loralaw.training.cell_batches import CellBatches
 from loralaw.training.cell_settings import (
+    dtype_of,
     has_row_scale,
     learning_rate_of,
     learning_rates_of,
@@ -63,11 +63,10 @@ def train_pack(
     """
     machine.reset_peak_memory()
     machine.prepare_memory()
-    dtype = torch.bfloat16 if cells[0].training["dtype"] == "bfloat16" else torch.float32
     with Pack(
         base.model,
         [_pack_cell(cell, base.model) for cell in cells],
-        dtype=dtype,
+        dtype=dtype_of(cells[0]),
         pad_to=task.max_length,
         n_micro_batches=n_micro_batches,
     ) as pack:
