@@ -106,12 +106,12 @@ def _check_all(read: Callable[[], StudySpec], source: str, dry: bool) -> Checked
     except SpecError as error:
         if not isinstance(error.rest, Salvage):
             raise
-        raise SpecError(source, [*error.problems, *_more_problems(error.rest)]) from None
+        raise SpecError(source, [*error.problems, *_more_problems(error.rest, dry)]) from None
 
 
-def _more_problems(rest: Salvage) -> list[Problem]:
+def _more_problems(rest: Salvage, dry: bool) -> list[Problem]:
     try:
-        check(rest.spec)
+        check(rest.spec, dry=dry)
     except SpecError as error:
         return [Problem(rest.place_in_file(problem.where), problem.message) for problem in error.problems]
     return []
@@ -128,9 +128,9 @@ def check(spec: StudySpec, source: str = "the study", dry: bool = False) -> Chec
     Raises:
         SpecError: with every problem that was found.
     """
-    problems = [*missing_trackers(spec.trackers), *_bound_to_one_device(spec)]
     data, of_data = load_data(spec)
     n_labels = list(dict.fromkeys(each.n_labels for each in data.values())) or [None]
+    problems = [*missing_trackers(spec.trackers), *_bound_to_one_device(spec, n_labels)]
     models: dict[str, CheckedModel] = {}
     for index, name in enumerate(spec.base_models):
         try:
@@ -141,9 +141,6 @@ def check(spec: StudySpec, source: str = "the study", dry: bool = False) -> Chec
             problems += _misfits(spec, models[name])
     problems += _same_contents(spec, models)
     problems += of_data
-    if spec.training.devices_per_cell > 1 and n_labels != [None]:
-        text = "models with a classification head train on one device: leave this out"
-        problems.append(Problem("training.devices_per_cell", text))
     for index, size in enumerate(spec.sizes):
         for (task, _), each in data.items():
             n_rows = len(each.train)
@@ -184,13 +181,15 @@ def _same_contents(spec: StudySpec, models: dict[str, CheckedModel]) -> list[Pro
     ]
 
 
-def _bound_to_one_device(spec: StudySpec) -> list[Problem]:
-    """Methods that cannot train on several devices, where a study asks for that."""
+def _bound_to_one_device(spec: StudySpec, n_labels: Sequence[int | None]) -> list[Problem]:
+    """Methods and heads that cannot train on several devices, where a study asks for that."""
     if spec.training.devices_per_cell == 1:
         return []
     bound = [method.name for method in spec.methods if not method.is_shardable]
-    text = "{} trains on one device: leave this out, or the method"
-    return [Problem("training.devices_per_cell", text.format(name)) for name in bound]
+    said = [f"{name} trains on one device: leave this out, or the method" for name in bound]
+    if n_labels != [None]:
+        said.append("models with a classification head train on one device: leave this out")
+    return [Problem("training.devices_per_cell", text) for text in said]
 
 
 def _why_not(training: TrainingSpec, method: MethodSpec, size: int, n_rows: int, task: str) -> str | None:
