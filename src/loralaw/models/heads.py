@@ -10,7 +10,8 @@ from loralaw.errors import ModelError
 
 _CAUSAL_NAMES = ("ForCausalLM", "LMHeadModel")
 HEAD_SEED = 0
-"""Of a new head's first weights: every process, and every cell of a study, begins with the same ones."""
+"""Of weights that a model was saved without, so that every process begins with the same ones. Of a new head each cell
+draws its own over them; a new pooler keeps them."""
 HEADS = ("classifier", "score")
 """What transformers calls the heads of its classifiers."""
 POOLER = "pooler"

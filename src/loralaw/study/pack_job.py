@@ -88,9 +88,8 @@ class PackTrainer:
     def _train(self, job: PackJob, on_step: Callable[[], None]) -> Iterator[dict[str, Any]]:
         base, task = self._load(job.cells[0])
         events = PackEvents(step=lambda _: on_step(), log=self._log)
-        folder_of = lambda key: self._folder(key).path  # noqa: E731
-        for record in train_cells(base, task, job.cells, folder_of, events, job.n_micro_batches):
-            yield {**record, "baseline": self._baseline}
+        records = train_cells(base, task, job.cells, lambda key: self._folder(key).path, events, job.n_micro_batches)
+        yield from ({**record, "baseline": self._baseline} for record in records)
 
     def _log(self, key: str, line: dict[str, Any]) -> None:
         if rank() == 0:
