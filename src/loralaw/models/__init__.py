@@ -14,6 +14,7 @@ from loralaw.models.sharding import is_sharded as is_sharded
 from loralaw.models.sharding import let_go as let_go
 from loralaw.models.sharding import whole as whole
 from loralaw.models.skeleton import check_files as check_files
+from loralaw.models.skeleton import context_length as context_length
 from loralaw.models.skeleton import skeleton as skeleton
 from loralaw.models.source import EMBEDDED as EMBEDDED
 from loralaw.models.source import ENCODER as ENCODER

@@ -40,6 +40,22 @@ def skeleton(source: ModelSource, n_labels: int | None = None) -> PreTrainedMode
         raise ModelError(f'"{source.name}" is not a {kind} that can be built: {first_line(error)}') from None
 
 
+_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+
+
+def context_length(config: PretrainedConfig) -> int | None:
+    """Tokens that a model with this configuration reads at most; None where it has no such bound.
+
+    The positions of RoBERTa and its kin begin after that of padding.
+    """
+    text = config.get_text_config()
+    known = (getattr(text, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    n_positions = next((int(n) for n in known if n), None)
+    if n_positions and text.model_type in _POSITIONS_AFTER_PADDING:
+        return n_positions - int(text.pad_token_id or 0) - 1
+    return n_positions
+
+
 def config_of(source: ModelSource, n_labels: int | None = None) -> PretrainedConfig:
     """The configuration as it was published, with the labels of a classifier.
 

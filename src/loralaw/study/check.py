@@ -10,7 +10,16 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from loralaw.errors import ModelError, Problem, SpecError
-from loralaw.models import Loading, ModelSource, can_be_sharded, check_files, check_head, find_model, skeleton
+from loralaw.models import (
+    Loading,
+    ModelSource,
+    can_be_sharded,
+    check_files,
+    check_head,
+    context_length,
+    find_model,
+    skeleton,
+)
 from loralaw.spec import (
     AdapterMethod,
     AlphaLoraMethod,
@@ -229,7 +238,7 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
             f'"{model.source.name}" caps its logits after the head, which training here cannot do: choose another model'
         )
         problems.append(Problem("base_models", text))
-    name, context = model.source.name, _context(model.skeleton.config.get_text_config())
+    name, context = model.source.name, context_length(model.skeleton.config)
     if context and spec.training.max_length > context:
         text = f'{spec.training.max_length} tokens asked, "{name}" reads at most {context}'
         problems.append(Problem("training.max_length", text))
@@ -260,14 +269,3 @@ def _misfits(spec: StudySpec, model: CheckedModel) -> list[Problem]:
             if rank > largest
         ]
     return problems
-
-
-_POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
-
-
-def _context(config: Any) -> int | None:
-    """Tokens that a model reads at most; the positions of RoBERTa and its kin begin after that of padding."""
-    n_positions = getattr(config, "max_position_embeddings", None)
-    if n_positions and config.model_type in _POSITIONS_AFTER_PADDING:
-        return int(n_positions) - int(config.pad_token_id or 0) - 1
-    return n_positions

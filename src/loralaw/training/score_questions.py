@@ -10,6 +10,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from loralaw.errors import InputError
+from loralaw.models import context_length
 from loralaw.tasks import Choice, encode_questions
 from loralaw.training.metrics import choice_metrics
 from loralaw.training.plain_model import PlainModel
@@ -100,9 +101,7 @@ def row_length(model: PreTrainedModel | PeftModel, asked: int | None) -> int:
     Raises:
         InputError: more than the model has positions for.
     """
-    config = model.config.get_text_config()
-    known = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
-    context = next((int(n) for n in known if n), None)
+    context = context_length(model.config)
     if asked is not None and context is not None and asked > context:
         raise InputError(f"max_length is {asked}, and the model reads at most {context} tokens: give at most that")
     return context or DEFAULT_MAX_LENGTH if asked is None else asked
