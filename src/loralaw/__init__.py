@@ -9,6 +9,7 @@ from loralaw._version import __version__ as __version__
 if TYPE_CHECKING:
     from loralaw import laws as laws
     from loralaw import miub as miub
+    from loralaw import theory as theory
     from loralaw.errors import LoralawError as LoralawError
     from loralaw.miub import MiubCallback as MiubCallback
     from loralaw.miub import probe as probe
@@ -42,7 +43,7 @@ _HOMES = {
     "write_heat_map": "loralaw.report",
     "write_report": "loralaw.report",
 }
-_ROOMS = {"laws", "miub"}
+_ROOMS = {"laws", "miub", "theory"}
 
 
 def judge(study: "Study", **options: Any) -> "laws.Judgement":

@@ -1,0 +1,119 @@
+"""Checks of what a caller gives: every message names the argument, shows the value, and says what is accepted."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from loralaw.errors import InputError
+
+Floats = NDArray[np.float64]
+
+
+def real(name: str, value: ArrayLike) -> Floats:
+    """Finite real numbers of any shape, as float64."""
+    numbers = _numbers(name, value)
+    return _where(name, numbers, np.isfinite(numbers), "give finite numbers")
+
+
+def positive(name: str, value: ArrayLike) -> Floats:
+    """Finite numbers above 0, of any shape."""
+    numbers = real(name, value)
+    return _where(name, numbers, numbers > 0, "give numbers above 0")
+
+
+def non_negative(name: str, value: ArrayLike) -> Floats:
+    """Finite numbers from 0, of any shape: lengths."""
+    numbers = real(name, value)
+    return _where(name, numbers, numbers >= 0, "give numbers that are not negative")
+
+
+def count(name: str, value: ArrayLike) -> Floats:
+    """Whole numbers from 1, of any shape, as float64."""
+    numbers = real(name, value)
+    return _where(name, numbers, (numbers >= 1) & (numbers == np.round(numbers)), "give whole numbers from 1")
+
+
+def cosine(name: str, value: ArrayLike) -> Floats:
+    """Numbers from -1 to 1, of any shape."""
+    numbers = real(name, value)
+    return _where(name, numbers, np.abs(numbers) <= 1, "give numbers from -1 to 1")
+
+
+def one(numbers: Floats) -> float:
+    """A single number as a float, where a setting cannot be an array."""
+    if numbers.size != 1:
+        raise InputError(f"got {numbers.size:,} numbers where the covariance is a matrix: give one number")
+    return float(numbers)
+
+
+def vector(name: str, value: ArrayLike, dim: int | None = None) -> Floats:
+    """A vector of finite numbers, (dim,)."""
+    numbers = real(name, value)
+    if numbers.ndim != 1 or numbers.size == 0 or dim not in (None, numbers.size):
+        wanted = "(dim,)" if dim is None else f"({dim},)"
+        raise InputError(f"{name} has the shape {numbers.shape}: give a vector of the shape {wanted}")
+    return numbers
+
+
+def matrix(name: str, value: ArrayLike, dim: int | None = None) -> Floats:
+    """Rows of finite numbers, (rows, dim)."""
+    numbers = real(name, value)
+    if numbers.ndim != 2 or numbers.size == 0 or dim not in (None, numbers.shape[1]):
+        wanted = "(rows, dim)" if dim is None else f"(rows, {dim})"
+        raise InputError(f"{name} has the shape {numbers.shape}: give a matrix of the shape {wanted}")
+    return numbers
+
+
+def checked_covariance(name: str, value: ArrayLike, dim: int) -> Floats:
+    """A symmetric positive definite matrix, (dim, dim)."""
+    numbers = real(name, value)
+    if numbers.shape != (dim, dim):
+        raise InputError(f"{name} has the shape {numbers.shape}: give a matrix of the shape ({dim}, {dim})")
+    scale = float(np.abs(numbers).max())
+    if (off := float(np.abs(numbers - numbers.T).max())) > 1e-8 * scale:
+        raise InputError(f"{name} is not symmetric (entries differ by {off:.3g}): give (C + C.T) / 2")
+    numbers = (numbers + numbers.T) / 2
+    if (smallest := float(np.linalg.eigvalsh(numbers)[0])) <= 1e-12 * scale:
+        raise InputError(
+            f"{name} is not positive definite (its smallest eigenvalue is {smallest:.3g}): leave out features that "
+            "never vary or repeat others, or add a little to the diagonal"
+        )
+    return numbers
+
+
+def labels(name: str, value: ArrayLike, n_rows: int) -> Floats:
+    """-1 or +1 a row, with both of them among the rows."""
+    numbers = real(name, value)
+    if numbers.shape != (n_rows,):
+        raise InputError(f"{name} has the shape {numbers.shape}: give a label for each of the {n_rows} rows")
+    _where(name, numbers, np.abs(numbers) == 1, "give -1 or +1 for each row")
+    if len(np.unique(numbers)) < 2:
+        raise InputError(f"{name} has only the class {numbers[0]:+.0f} in its {n_rows} rows: give rows of both classes")
+    return numbers
+
+
+def _numbers(name: str, value: ArrayLike) -> Floats:
+    given = value.shape if isinstance(value, np.ndarray) else value
+    try:
+        numbers = np.asarray(value)
+    except (TypeError, ValueError) as error:  # rows of different lengths, objects that refuse
+        raise InputError(f"{name}: cannot be read as numbers ({error}): give a number or an array of numbers") from None
+    if numbers.dtype.kind not in "iuf" or numbers.size == 0:
+        raise InputError(f"{name}={_short(given)}: give a number or an array of numbers")
+    return numbers.astype(np.float64)
+
+
+def _where(name: str, numbers: Floats, accepted: NDArray[Any], advice: str) -> Floats:
+    if np.all(accepted):
+        return numbers
+    first = numbers[~accepted].flat[0]
+    if numbers.ndim == 0:
+        raise InputError(f"{name}={first:g}: {advice}")
+    n_bad = int(np.sum(~accepted))
+    raise InputError(f"{name} has {n_bad:,} of {numbers.size:,} entries such as {first:g}: {advice}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,59 @@
+"""A target task of two classes with any covariance."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from loralaw.theory.arguments import Floats, checked_covariance, count, one, positive, vector
+from loralaw.theory.gaussian_ridge import GaussianRidgeSource
+from loralaw.theory.general import RidgeFit
+from loralaw.theory.known_vector import KnownVector
+from loralaw.theory.row_scale_curve import RowScaleCurve
+
+
+@dataclass(init=False, eq=False)
+class GaussianTarget:
+    """Rows x = yμ + z with z ~ N(0, C).
+
+    Args:
+        n_target: n, rows to fine-tune on.
+        mean: μ, (p,): half the difference of the class means.
+        covariance: C, (p, p), within each class.
+        gamma_target: γ, penalty of the fine-tuning.
+
+    Raises:
+        InputError: an argument that cannot be, by name.
+
+    **Source**: ours; see `loralaw.theory.general`.
+    """
+
+    n_target: float
+    mean: Floats
+    covariance: Floats
+    gamma_target: float
+
+    def __init__(self, n_target: float, mean: ArrayLike, covariance: ArrayLike, gamma_target: float) -> None:
+        self.n_target, self.gamma_target = one(count("n_target", n_target)), one(positive("gamma_target", gamma_target))
+        self.mean = vector("mean", mean)
+        self.covariance = checked_covariance("covariance", covariance, self.mean.size)
+
+    @cached_property
+    def fit(self) -> RidgeFit:
+        return RidgeFit(self.n_target, self.mean, self.covariance, self.gamma_target)
+
+    def curve(self, source: KnownVector | GaussianRidgeSource) -> RowScaleCurve:
+        """With w̄(α) = Q̄(μ/(1 + δ) + αγ·E w̃): mean μᵀw̄, risk that of w̄ divided by h, and for a source that scatters
+        the trace of its covariance with γ²RCR/h on top."""
+        fit = self.fit
+        start = fit.target_only
+        slope = self.gamma_target * fit.classifier(fit.along_axes(source.mean_vector(self.mean.size)))
+        a0, a1 = fit.score_mean(start), fit.score_mean(slope)
+        risk = (
+            fit.score_product(start, start) - 2 * a0 + 1,
+            2 * fit.score_product(start, slope) - 2 * a1,
+            fit.score_product(slope, slope) + self.gamma_target**2 * source.scatter_within(fit),
+        )
+        r0, r1, r2 = (term / fit.h for term in risk)
+        return RowScaleCurve(*map(np.asarray, (a0, a1, r0 - 1 + 2 * a0, r1 + 2 * a1, r2)))

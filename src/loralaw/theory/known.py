@@ -1,0 +1,39 @@
+"""A source classifier that is given, however it was trained."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from loralaw.theory.arguments import Floats, non_negative, real
+
+if TYPE_CHECKING:
+    from loralaw.theory.binary_target import BinaryTarget
+
+
+@dataclass(init=False, eq=False)
+class KnownSource:
+    """What the theory needs of a source vector w̃ where features within a class are uncorrelated with variance 1.
+
+    Args:
+        norm_sq: ‖w̃‖².
+        dot_target_mean: ⟨w̃, μ_β⟩, with half the difference of the target's class means.
+
+    Both may be arrays that broadcast.
+
+    Raises:
+        InputError: an argument that cannot be, by name.
+
+    **Source**: arXiv 2510.21345.
+    """
+
+    norm_sq: Floats
+    dot_target_mean: Floats
+
+    def __init__(self, norm_sq: ArrayLike, dot_target_mean: ArrayLike) -> None:
+        self.norm_sq = non_negative("norm_sq", norm_sq)
+        self.dot_target_mean = real("dot_target_mean", dot_target_mean)
+
+    def moments(self, target: "BinaryTarget") -> tuple[Floats, Floats]:
+        """c = ⟨w̃, μ_β⟩ and s = ‖w̃‖², which hold no expectation here."""
+        return self.dot_target_mean, self.norm_sq

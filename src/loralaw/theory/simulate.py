@@ -1,0 +1,213 @@
+"""The settings of the theory, drawn and fitted, so that whoever doubts a formula can check it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import cho_factor, cho_solve
+from scipy.special import ndtr
+
+from loralaw.errors import InputError
+from loralaw.theory.arguments import Floats, count, one, real
+from loralaw.theory.binary_target import BinaryTarget
+from loralaw.theory.fine_tuning import FineTuning
+from loralaw.theory.gaussian_target import GaussianTarget
+from loralaw.theory.known import KnownSource
+from loralaw.theory.known_vector import KnownVector
+from loralaw.theory.prediction import Prediction
+from loralaw.theory.regression import Regression, RegressionPrediction
+from loralaw.theory.ridge import RidgeSource
+
+Rng = np.random.Generator
+P = TypeVar("P", Prediction, RegressionPrediction)
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation(Generic[P]):
+    """Means over independent draws of all training rows; the fields have the shape of the row scales."""
+
+    estimate: P
+    standard_error: P
+    n_replicates: int
+
+
+@overload
+def simulate(
+    setting: FineTuning, row_scale: ArrayLike, *, n_replicates: int = ..., seed: int = ...
+) -> Simulation[Prediction]: ...
+@overload
+def simulate(
+    setting: Regression, row_scale: ArrayLike, *, n_replicates: int = ..., seed: int = ...
+) -> Simulation[RegressionPrediction]: ...
+def simulate(
+    setting: FineTuning | Regression, row_scale: ArrayLike, *, n_replicates: int = 200, seed: int = 0
+) -> Simulation[Any]:
+    """Draw training rows, fit, and evaluate the fitted classifiers or maps exactly, without test rows.
+
+    Args:
+        setting: one setting, whose arguments are single numbers.
+        row_scale: α, any shape; all of them are evaluated on the same draws.
+        n_replicates: independent draws, from 2.
+        seed: of the draws.
+
+    Returns:
+        Averages and their standard errors. Errors of different row scales are correlated.
+
+    Raises:
+        InputError: a setting of arrays, or a number that cannot be.
+
+    **Cost.** A solve in min(n, p) dimensions a draw for the target and in min(N, p) for the source; of more rows than
+    features only the moments are drawn (Bartlett's decomposition), so that many rows cost nothing.
+    **Source**: ours.
+
+    >>> from loralaw.theory import ridge_source
+    >>> setting = ridge_source(n_source=1000, n_target=100, dim=100, mu_norm=1.0, mu_orth_norm=1.0, beta=0.5,
+    ...                        gamma_source=1.0, gamma_target=1.0)
+    >>> seen = simulate(setting, [0.0, 1.0], n_replicates=50)
+    >>> bool(np.all(abs(seen.estimate.accuracy - setting.predict([0.0, 1.0]).accuracy) < 0.01))
+    True
+    """
+    alpha = real("row_scale", row_scale)
+    n = int(one(count("n_replicates", n_replicates)))
+    if n < 2:
+        raise InputError(f"n_replicates={n}: give at least 2, so that there is a standard error")
+    draw = _regression_draw(setting) if isinstance(setting, Regression) else _binary_draw(setting)
+    draws = np.stack([draw(rng, alpha) for rng in np.random.default_rng(seed).spawn(n)])
+    kind = RegressionPrediction if isinstance(setting, Regression) else Prediction
+    error = draws.std(axis=0, ddof=1) / np.sqrt(n)
+    return Simulation(kind(*(x[()] for x in draws.mean(axis=0))), kind(*(x[()] for x in error)), n)
+
+
+def _binary_draw(setting: FineTuning) -> Callable[[Rng, Floats], Floats]:
+    """What draws (mean, second moment, accuracy, risk) at row scales, (4, *row scales)."""
+    n_target, mean, factor, gamma = _target_rows(setting.target)
+    draw_source = _source(setting)
+
+    def draw(rng: Rng, alpha: Floats) -> Floats:
+        fitted, kept = _ridge(rng, n_target, mean, factor, gamma, draw_source(rng))
+        parts = np.stack([fitted, gamma * kept])
+        means, spreads = parts @ mean, _through(factor, parts)
+        score = means[0] + alpha * means[1]
+        s = spreads @ spreads.T
+        variance = s[0, 0] + 2 * alpha * s[0, 1] + alpha**2 * s[1, 1]
+        second = variance + score**2
+        return np.stack([score, second, ndtr(score / np.sqrt(variance)), second + 1 - 2 * score])
+
+    return draw
+
+
+def _ridge(
+    rng: Rng, n_rows: int, mean: Floats, factor: Floats | None, gamma: float, source: Floats
+) -> tuple[Floats, Floats]:
+    """Q·Xy/n and Q·w̃ with Q = (XXᵀ/n + γI)⁻¹, of one draw of n rows yx ~ N(μ, LLᵀ)."""
+    dim = mean.size
+    if n_rows <= dim:
+        rows = mean + _through_rows(factor, rng.standard_normal((n_rows, dim)))
+        small = cho_factor(rows @ rows.T / n_rows + gamma * np.eye(n_rows))
+        moment = rows.mean(axis=0)
+        both = np.stack([moment, source], axis=1)
+        kept = (both - rows.T @ cho_solve(small, rows @ both) / n_rows) / gamma
+        return kept[:, 0], kept[:, 1]
+    # The mean and what scatters around it are independent; the latter is a Wishart matrix, from its Cholesky factor.
+    moment = mean + _through_rows(factor, rng.standard_normal(dim)) / np.sqrt(n_rows)
+    lower = np.tril(rng.standard_normal((dim, dim)), -1)
+    lower[np.diag_indices(dim)] = np.sqrt(rng.chisquare(n_rows - 1 - np.arange(dim)))
+    root = lower if factor is None else factor @ lower
+    second = root @ root.T / n_rows + np.outer(moment, moment) + gamma * np.eye(dim)
+    solved = cho_solve(cho_factor(second), np.stack([moment, source], axis=1))
+    return solved[:, 0], solved[:, 1]
+
+
+def _target_rows(target: BinaryTarget | GaussianTarget) -> tuple[int, Floats, Floats | None, float]:
+    """n, μ, L with C = LLᵀ (None for the identity), γ."""
+    if isinstance(target, GaussianTarget):
+        return int(target.n_target), target.mean, _root(target.covariance), target.gamma_target
+    beta, orth = one(target.beta), one(target.mu_orth_norm)
+    along, across = beta * one(target.mu_norm), float(np.sqrt(1 - beta**2)) * orth
+    return int(one(target.n_target)), _plane(target.dim, along, across), None, one(target.gamma_target)
+
+
+def _source(setting: FineTuning) -> Callable[[Rng], Floats]:
+    """What draws w̃."""
+    source, target = setting.source, setting.target
+    if isinstance(source, KnownVector):
+        return lambda rng: source.weights
+    if isinstance(source, KnownSource):
+        fixed = _vector_with(source, target)
+        return lambda rng: fixed
+    if isinstance(source, RidgeSource):
+        n_source, gamma = int(one(source.n_source)), one(source.gamma_source)
+        mean, factor = _plane(source.dim, one(source.mu_norm), 0.0), None
+    else:
+        n_source, gamma = int(source.n_source), source.gamma_source
+        mean, factor = source.mean, _root(source.covariance)
+    return lambda rng: _ridge(rng, n_source, mean, factor, gamma, mean)[0]
+
+
+def _vector_with(source: KnownSource, target: Any) -> Floats:
+    """A vector of that norm and inner product with the target's mean."""
+    mean, norm_sq, dot = _target_rows(target)[1], one(source.norm_sq), one(source.dot_target_mean)
+    length = float(np.linalg.norm(mean))
+    along = dot / length if length else 0.0
+    across_sq = norm_sq - along**2
+    if across_sq < -1e-9 * norm_sq or (dot and not length):
+        raise InputError(
+            f"dot_target_mean={dot:g}: no vector of norm_sq={norm_sq:g} has it with a target mean of length {length:g}"
+        )
+    direction = mean / length if length else _plane(target.dim, 1.0, 0.0)
+    across = _plane(target.dim, 0.0, 1.0)
+    across -= (across @ direction) * direction
+    if (left := float(np.linalg.norm(across))) < 1e-6:  # the mean lies along the second axis
+        across, left = _plane(target.dim, 1.0, 0.0), 1.0
+    vector: Floats = along * direction + np.sqrt(max(across_sq, 0.0)) * across / left
+    return vector
+
+
+def _plane(dim: Floats, along: float, across: float) -> Floats:
+    """A vector in the plane of the first two axes."""
+    vector = np.zeros(int(one(dim)))
+    vector[0] = along
+    if across:
+        if vector.size < 2:
+            raise InputError("dim=1: give at least 2, so that there is a direction across the source's mean")
+        vector[1] = across
+    return vector
+
+
+def _root(covariance: Floats) -> Floats | None:
+    """L with C = LLᵀ."""
+    return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
+
+
+def _through(factor: Floats | None, vectors: Floats) -> Floats:
+    """Lᵀv of each row, whose squares are vᵀCv."""
+    return vectors if factor is None else vectors @ factor
+
+
+def _through_rows(factor: Floats | None, noise: Floats) -> Floats:
+    return noise if factor is None else noise @ factor.T
+
+
+def _regression_draw(setting: Regression) -> Callable[[Rng, Floats], Floats]:
+    """What draws the risk at row scales, (1, *row scales)."""
+    n, dim, d = (int(one(value)) for value in (setting.n_target, setting.dim, setting.n_outputs))
+    gamma, noise_std, source_sq = one(setting.gamma), one(setting.noise_std), one(setting.source_norm_sq)
+    # Only norms and inner product matter: both maps can have all of their weights in one output.
+    along = one(setting.source_target_inner) / np.sqrt(source_sq)
+    across = float(np.sqrt(max(one(setting.target_norm_sq) - along**2, 0.0)))
+    source, target = _plane(setting.dim, float(np.sqrt(source_sq)), 0.0), _plane(setting.dim, float(along), across)
+
+    def draw(rng: Rng, alpha: Floats) -> Floats:
+        rows, noise = rng.standard_normal((n, dim)), noise_std * rng.standard_normal((n, d))
+        second = rows.T @ rows / n + gamma * np.eye(dim)
+        of_noise = rows.T @ noise / n
+        solved = np.linalg.solve(second, np.column_stack([gamma * target, gamma * source, of_noise]))
+        left_target, left_source, fitted_noise = solved[:, 0], solved[:, 1], solved[:, 2:]
+        first = left_target - np.multiply.outer(alpha, left_source) - fitted_noise[:, 0]
+        others = float(np.sum(fitted_noise[:, 1:] ** 2))
+        risk: Floats = ((first**2).sum(axis=-1) + others + noise_std**2 * d)[None]
+        return risk
+
+    return draw
