@@ -3,6 +3,8 @@
 from loralaw.theory.binary_target import BinaryTarget as BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning as FineTuning
 from loralaw.theory.fine_tuning import ridge_source as ridge_source
+from loralaw.theory.from_features import FeatureAdvice as FeatureAdvice
+from loralaw.theory.from_features import from_features as from_features
 from loralaw.theory.gaussian_ridge import GaussianRidgeSource as GaussianRidgeSource
 from loralaw.theory.gaussian_target import GaussianTarget as GaussianTarget
 from loralaw.theory.known import KnownSource as KnownSource

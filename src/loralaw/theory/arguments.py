@@ -40,11 +40,32 @@ def cosine(name: str, value: ArrayLike) -> Floats:
     return _where(name, numbers, np.abs(numbers) <= 1, "give numbers from -1 to 1")
 
 
-def one(numbers: Floats) -> float:
+def one(name: str, numbers: Floats) -> float:
     """A single number as a float, where a setting cannot be an array."""
     if numbers.size != 1:
-        raise InputError(f"got {numbers.size:,} numbers where the covariance is a matrix: give one number")
-    return float(numbers)
+        raise InputError(f"{name} has {numbers.size:,} numbers: give one number; arrays are for predictions alone")
+    return float(numbers.item())
+
+
+def one_count(name: str, value: ArrayLike) -> int:
+    """A single whole number from 1."""
+    return int(one(name, count(name, value)))
+
+
+def one_positive(name: str, value: ArrayLike) -> float:
+    """A single finite number above 0."""
+    return one(name, positive(name, value))
+
+
+def check_broadcast(**arrays: Floats) -> None:
+    """Refuse arrays of shapes that numpy cannot broadcast, by name."""
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items() if array.ndim)
+        raise InputError(
+            f"these shapes do not broadcast: {shapes}. Give numbers, or axes of one size or of 1"
+        ) from None
 
 
 def vector(name: str, value: ArrayLike, dim: int | None = None) -> Floats:

@@ -6,6 +6,7 @@ from functools import cached_property
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
+from loralaw.theory.arguments import check_broadcast
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.gaussian_ridge import GaussianRidgeSource
 from loralaw.theory.gaussian_target import GaussianTarget
@@ -51,6 +52,7 @@ class FineTuning:
         """Mean and second moment of the score as polynomials in α."""
         source, target = self.source, self.target
         if isinstance(target, BinaryTarget) and isinstance(source, RidgeSource | KnownSource):
+            check_broadcast(**{**vars(target), **vars(source)})
             inner, norm_sq = source.moments(target)
             own = target.n_target, target.dim, target.gamma_target, target.mean_norm_sq
             return row_scale_curve(*own, inner, norm_sq)

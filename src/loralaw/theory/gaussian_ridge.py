@@ -6,7 +6,7 @@ from functools import cached_property
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, checked_covariance, count, one, positive, vector
+from loralaw.theory.arguments import Floats, checked_covariance, one_count, one_positive, vector
 from loralaw.theory.general import RidgeFit
 
 
@@ -26,13 +26,16 @@ class GaussianRidgeSource:
     **Source**: ours; see `loralaw.theory.general`.
     """
 
-    n_source: float
+    n_source: int
     mean: Floats
     covariance: Floats
     gamma_source: float
 
-    def __init__(self, n_source: float, mean: ArrayLike, covariance: ArrayLike, gamma_source: float) -> None:
-        self.n_source, self.gamma_source = one(count("n_source", n_source)), one(positive("gamma_source", gamma_source))
+    def __init__(self, n_source: int, mean: ArrayLike, covariance: ArrayLike, gamma_source: float) -> None:
+        self.n_source, self.gamma_source = (
+            one_count("n_source", n_source),
+            one_positive("gamma_source", gamma_source),
+        )
         self.mean = vector("mean", mean)
         self.covariance = checked_covariance("covariance", covariance, self.mean.size)
 

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-from loralaw.theory.arguments import Floats, checked_covariance, count, one, positive, vector
+from loralaw.theory.arguments import Floats, checked_covariance, one_count, one_positive, vector
 from loralaw.theory.gaussian_ridge import GaussianRidgeSource
 from loralaw.theory.general import RidgeFit
 from loralaw.theory.known_vector import KnownVector
@@ -29,13 +29,16 @@ class GaussianTarget:
     **Source**: ours; see `loralaw.theory.general`.
     """
 
-    n_target: float
+    n_target: int
     mean: Floats
     covariance: Floats
     gamma_target: float
 
-    def __init__(self, n_target: float, mean: ArrayLike, covariance: ArrayLike, gamma_target: float) -> None:
-        self.n_target, self.gamma_target = one(count("n_target", n_target)), one(positive("gamma_target", gamma_target))
+    def __init__(self, n_target: int, mean: ArrayLike, covariance: ArrayLike, gamma_target: float) -> None:
+        self.n_target, self.gamma_target = (
+            one_count("n_target", n_target),
+            one_positive("gamma_target", gamma_target),
+        )
         self.mean = vector("mean", mean)
         self.covariance = checked_covariance("covariance", covariance, self.mean.size)
 

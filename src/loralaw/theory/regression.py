@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, count, non_negative, positive, real
+from loralaw.theory.arguments import Floats, check_broadcast, count, non_negative, positive, real
 from loralaw.theory.isotropic import resolvent
 
 
@@ -51,6 +51,7 @@ class Regression:
             InputError: a row scale that is not finite.
         """
         alpha = real("row_scale", row_scale)
+        check_broadcast(**vars(self), row_scale=alpha)
         eta, kappa, _ = resolvent(self.n_target, self.dim, self.gamma)
         lam_sq = (1 + kappa) ** 2
         left_over = self.target_norm_sq - 2 * alpha * self.source_target_inner + alpha**2 * self.source_norm_sq
@@ -104,6 +105,7 @@ def regression(
     made.source_norm_sq = positive("source_norm_sq", source_norm_sq)
     made.target_norm_sq = non_negative("target_norm_sq", target_norm_sq)
     made.source_target_inner = real("source_target_inner", source_target_inner)
+    check_broadcast(**vars(made))
     excess = made.source_target_inner**2 - made.source_norm_sq * made.target_norm_sq * (1 + 1e-9)
     if np.any(excess > 0):
         raise InputError(

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, count, non_negative, positive
+from loralaw.theory.arguments import Floats, check_broadcast, count, non_negative, positive
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.isotropic import resolvent, row_scale_curve
 from loralaw.theory.prediction import Prediction
@@ -43,6 +43,7 @@ class RidgeSource:
     def __init__(self, n_source: ArrayLike, dim: ArrayLike, mu_norm: ArrayLike, gamma_source: ArrayLike) -> None:
         self.n_source, self.dim = count("n_source", n_source), count("dim", dim)
         self.mu_norm, self.gamma_source = non_negative("mu_norm", mu_norm), positive("gamma_source", gamma_source)
+        check_broadcast(**vars(self))
 
     def predict(self) -> Prediction:
         """Of the source classifier on fresh rows of its own task."""
@@ -59,6 +60,7 @@ class RidgeSource:
         """
         for name in ("dim", "mu_norm"):
             own, others = getattr(self, name), getattr(target, name)
+            check_broadcast(**{f"{name} of the source": own, f"{name} of the target": others})
             if not np.all(own == others):
                 raise InputError(f"{name} is {own} in the source and {others} in the target: give both the same")
         _, kappa, h = resolvent(self.n_source, self.dim, self.gamma_source)

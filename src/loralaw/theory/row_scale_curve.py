@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from loralaw.theory.arguments import Floats, real
+from loralaw.theory.arguments import Floats, check_broadcast, real
 from loralaw.theory.prediction import BestRowScale, Prediction
+
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +29,13 @@ class RowScaleCurve:
             row_scale: α, any shape.
 
         Raises:
-            InputError: a row scale that is not finite.
+            InputError: a row scale that is not finite, or shapes that do not broadcast.
         """
         alpha = real("row_scale", row_scale)
+        check_broadcast(setting=self.a0, row_scale=alpha)
         mean = self.a0 + self.a1 * alpha
         second_moment = self.b0 + (self.b1 + self.b2 * alpha) * alpha
-        accuracy = ndtr(mean / np.sqrt(second_moment - mean**2))
+        accuracy = ndtr(mean / np.sqrt(np.maximum(second_moment - mean**2, _TINY)))  # rounding may leave less than 0
         return Prediction(mean[()], second_moment[()], accuracy[()], (second_moment + 1 - 2 * mean)[()])
 
     def best_row_scale(self) -> BestRowScale:
@@ -50,7 +53,7 @@ class RowScaleCurve:
         with np.errstate(divide="ignore", invalid="ignore"):
             best = np.where(below > 0, (2 * self.a1 * v0 - self.a0 * v1) / below, np.copysign(np.inf, self.a1))
             inside = np.where(below > 0, best, 0.0)
-            at_best = (self.a0 + self.a1 * inside) / np.sqrt(v0 + (v1 + v2 * inside) * inside)
+            at_best = (self.a0 + self.a1 * inside) / np.sqrt(np.maximum(v0 + (v1 + v2 * inside) * inside, _TINY))
             far_off = np.abs(self.a1) / np.sqrt(v2)
             worst = -self.a0 / self.a1
         accuracy_best = ndtr(np.where(below > 0, at_best, far_off))

@@ -10,7 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, count, one, real
+from loralaw.theory.arguments import Floats, one, one_count, real
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
@@ -70,7 +70,7 @@ def simulate(
     True
     """
     alpha = real("row_scale", row_scale)
-    n = int(one(count("n_replicates", n_replicates)))
+    n = one_count("n_replicates", n_replicates)
     if n < 2:
         raise InputError(f"n_replicates={n}: give at least 2, so that there is a standard error")
     draw = _regression_draw(setting) if isinstance(setting, Regression) else _binary_draw(setting)
@@ -123,10 +123,11 @@ def _ridge(
 def _target_rows(target: BinaryTarget | GaussianTarget) -> tuple[int, Floats, Floats | None, float]:
     """n, μ, L with C = LLᵀ (None for the identity), γ."""
     if isinstance(target, GaussianTarget):
-        return int(target.n_target), target.mean, _root(target.covariance), target.gamma_target
-    beta, orth = one(target.beta), one(target.mu_orth_norm)
-    along, across = beta * one(target.mu_norm), float(np.sqrt(1 - beta**2)) * orth
-    return int(one(target.n_target)), _plane(target.dim, along, across), None, one(target.gamma_target)
+        return target.n_target, target.mean, _root(target.covariance), target.gamma_target
+    n, dim, beta, mu, orth, gamma = _single(
+        target, "n_target", "dim", "beta", "mu_norm", "mu_orth_norm", "gamma_target"
+    )
+    return int(n), _plane(int(dim), beta * mu, float(np.sqrt(1 - beta**2)) * orth), None, gamma
 
 
 def _source(setting: FineTuning) -> Callable[[Rng], Floats]:
@@ -135,42 +136,45 @@ def _source(setting: FineTuning) -> Callable[[Rng], Floats]:
     if isinstance(source, KnownVector):
         return lambda rng: source.weights
     if isinstance(source, KnownSource):
-        fixed = _vector_with(source, target)
+        norm_sq, dot = _single(source, "norm_sq", "dot_target_mean")
+        fixed = _vector_with(norm_sq, dot, _target_rows(target)[1])
         return lambda rng: fixed
     if isinstance(source, RidgeSource):
-        n_source, gamma = int(one(source.n_source)), one(source.gamma_source)
-        mean, factor = _plane(source.dim, one(source.mu_norm), 0.0), None
+        n, dim, mu, gamma = _single(source, "n_source", "dim", "mu_norm", "gamma_source")
+        n_source, mean, factor = int(n), _plane(int(dim), mu, 0.0), None
     else:
-        n_source, gamma = int(source.n_source), source.gamma_source
-        mean, factor = source.mean, _root(source.covariance)
+        n_source, mean, factor, gamma = source.n_source, source.mean, _root(source.covariance), source.gamma_source
     return lambda rng: _ridge(rng, n_source, mean, factor, gamma, mean)[0]
 
 
-def _vector_with(source: KnownSource, target: Any) -> Floats:
-    """A vector of that norm and inner product with the target's mean."""
-    mean, norm_sq, dot = _target_rows(target)[1], one(source.norm_sq), one(source.dot_target_mean)
+def _single(part: Any, *names: str) -> list[float]:
+    """Attributes of a setting, none of which may be an array here."""
+    return [one(name, getattr(part, name)) for name in names]
+
+
+def _vector_with(norm_sq: float, dot: float, mean: Floats) -> Floats:
+    """A vector of that squared norm and that inner product with a mean."""
     length = float(np.linalg.norm(mean))
     along = dot / length if length else 0.0
-    across_sq = norm_sq - along**2
-    if across_sq < -1e-9 * norm_sq or (dot and not length):
+    if (across_sq := norm_sq - along**2) < -1e-9 * norm_sq or (dot and not length):
         raise InputError(
             f"dot_target_mean={dot:g}: no vector of norm_sq={norm_sq:g} has it with a target mean of length {length:g}"
         )
-    direction = mean / length if length else _plane(target.dim, 1.0, 0.0)
-    across = _plane(target.dim, 0.0, 1.0)
-    across -= (across @ direction) * direction
-    if (left := float(np.linalg.norm(across))) < 1e-6:  # the mean lies along the second axis
-        across, left = _plane(target.dim, 1.0, 0.0), 1.0
-    vector: Floats = along * direction + np.sqrt(max(across_sq, 0.0)) * across / left
+    frame = np.linalg.qr(np.column_stack([mean, *np.eye(len(mean))[:2]]))[0]  # its first axis is along the mean
+    vector: Floats = along * frame[:, 0] * np.sign(frame[:, 0] @ mean or 1.0)
+    if across_sq > 0:
+        if len(mean) < 2:
+            raise InputError("dim=1: give at least 2, so that a source can point across the target's mean")
+        vector = vector + np.sqrt(across_sq) * frame[:, 1]
     return vector
 
 
-def _plane(dim: Floats, along: float, across: float) -> Floats:
+def _plane(dim: int, along: float, across: float) -> Floats:
     """A vector in the plane of the first two axes."""
-    vector = np.zeros(int(one(dim)))
+    vector = np.zeros(dim)
     vector[0] = along
     if across:
-        if vector.size < 2:
+        if dim < 2:
             raise InputError("dim=1: give at least 2, so that there is a direction across the source's mean")
         vector[1] = across
     return vector
@@ -192,12 +196,13 @@ def _through_rows(factor: Floats | None, noise: Floats) -> Floats:
 
 def _regression_draw(setting: Regression) -> Callable[[Rng, Floats], Floats]:
     """What draws the risk at row scales, (1, *row scales)."""
-    n, dim, d = (int(one(value)) for value in (setting.n_target, setting.dim, setting.n_outputs))
-    gamma, noise_std, source_sq = one(setting.gamma), one(setting.noise_std), one(setting.source_norm_sq)
+    n, dim, d = (int(number) for number in _single(setting, "n_target", "dim", "n_outputs"))
+    gamma, noise_std, source_sq, target_sq, inner = _single(
+        setting, "gamma", "noise_std", "source_norm_sq", "target_norm_sq", "source_target_inner"
+    )
     # Only norms and inner product matter: both maps can have all of their weights in one output.
-    along = one(setting.source_target_inner) / np.sqrt(source_sq)
-    across = float(np.sqrt(max(one(setting.target_norm_sq) - along**2, 0.0)))
-    source, target = _plane(setting.dim, float(np.sqrt(source_sq)), 0.0), _plane(setting.dim, float(along), across)
+    source = _plane(dim, float(np.sqrt(source_sq)), 0.0)
+    target = _vector_with(target_sq, inner, source)
 
     def draw(rng: Rng, alpha: Floats) -> Floats:
         rows, noise = rng.standard_normal((n, dim)), noise_std * rng.standard_normal((n, d))
