@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from loralaw.study import run as run
     from loralaw.tuners import AlphaLoraConfig as AlphaLoraConfig
     from loralaw.tuners import row_scale_summary as row_scale_summary
+    from loralaw.tuners import suggest_row_scale as suggest_row_scale
     from loralaw.tuners.alpha_lora_trainer import AlphaLoraTrainer as AlphaLoraTrainer
 
 # PEFT imports bitsandbytes where it is installed; on some processors that warns of a kernel that it does well without.
@@ -40,6 +41,7 @@ _HOMES = {
     "probe": "loralaw.miub",
     "row_scale_summary": "loralaw.tuners",
     "run": "loralaw.study",
+    "suggest_row_scale": "loralaw.tuners",
     "write_heat_map": "loralaw.report",
     "write_report": "loralaw.report",
 }

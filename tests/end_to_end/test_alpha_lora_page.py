@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "alpha_lora.md"
 def test_the_python_of_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    adapter, trainer, tasks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    adapter, trainer, suggestion, tasks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(adapter, names)
@@ -29,5 +29,10 @@ def test_the_python_of_the_page(
     assert names["trainer"].state.global_step == 21
     assert "q_proj" in capsys.readouterr().out
     assert max(float((alpha - 1).abs().max()) for alpha in row_scales(names["model"]).values()) > 5e-3
+    exec(suggestion, names)
+    assert "Suggested row scale α of 14 layers" in capsys.readouterr().out
+    alphas = {name: float(alpha[0]) for name, alpha in row_scales(names["model"]).items()}
+    assert alphas == pytest.approx(names["suggestion"].row_scales, rel=5e-3)  # PEFT begins in the base's bfloat16
+    assert max(alphas.values()) > 1.05
     exec(tasks, names)
     assert Path("two-tasks/adapter_model.safetensors").is_file()

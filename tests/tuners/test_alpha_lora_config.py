@@ -1,8 +1,11 @@
 """Settings that cannot be are refused when the configuration is made, with what is accepted."""
 
 import math
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 from peft import PeftConfig
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
@@ -25,6 +28,10 @@ from loralaw.tuners import AlphaLoraConfig, alpha_lora_config
         ({"init_row_scale": -math.inf}, ["init_row_scale=-inf", "finite"]),
         ({"init_row_scale": "one"}, ["init_row_scale='one'", "number"]),
         ({"init_row_scale": True}, ["init_row_scale=True", "number"]),
+        ({"init_row_scale": [1.0]}, ["init_row_scale=[1.0]", "numbers by the name of a layer", "suggest_row_scale"]),
+        ({"init_row_scale": {3: 1.0}}, ["init_row_scale names a layer 3", "as text"]),
+        ({"init_row_scale": {"q_proj": "2"}}, ["init_row_scale[\"q_proj\"]='2'", "give a number"]),
+        ({"init_row_scale": {"q_proj": math.inf}}, ['init_row_scale["q_proj"]=inf', "finite"]),
         ({"train_row_scale": "no"}, ["train_row_scale='no'", "True or False"]),
         ({"row_scale_memory": "recomputed"}, ["'recomputed'", "save, recompute", 'Did you mean "recompute"?']),
         ({"row_scale_tasks": []}, ["row_scale_tasks=[]", "at least one name"]),
@@ -39,6 +46,13 @@ def test_refusals(settings: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(InputError) as error:
         AlphaLoraConfig(target_modules=["q_proj"], **settings)
     assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_numbers_become_what_a_file_can_hold(tmp_path: Path) -> None:
+    for given, kept in ((np.float32(0.5), 0.5), (2, 2.0), (MappingProxyType({"0": np.float32(0.5)}), {"0": 0.5})):
+        config = AlphaLoraConfig(target_modules=["0"], init_row_scale=given)
+        config.save_pretrained(tmp_path)
+        assert config.init_row_scale == AlphaLoraConfig.from_pretrained(tmp_path).init_row_scale == kept
 
 
 def test_biases_that_an_old_peft_would_not_save(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """MIUB of any model with LoRA layers: one forward pass over some data, and nothing in the model is changed."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from loralaw.miub.probe_pass import ProbePass
 from loralaw.miub.probe_result import ProbeResult
 from loralaw.miub.scratch import Scratch
 from loralaw.tuners.peft_surface import base_model_of
+from loralaw.tuners.undisturbed import undisturbed
 
 
 def probe(
@@ -81,16 +82,10 @@ def probe(
     _check_vocabulary(model, batches)
     measured = ProbePass(statistics, " + ".join(dict.fromkeys(name for layer in layers for name in layer.adapters)))
     with ExitStack() as undo:
-        undo.enter_context(_evaluation(model))
-        if any(
-            getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod") for module in model.modules()
-        ):
-            undo.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code does not know our hooks
+        undo.enter_context(undisturbed(model))
         scratch = Scratch()
         for layer in layers:
             undo.enter_context(LayerHooks(layer, measured.add, scratch))
-        devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
-        undo.enter_context(torch.random.fork_rng(devices=list(devices)))  # some models draw, also in evaluation
         measured.run(model, batches, _extra_inputs(model, layers))
     return _result(measured, model, layers, tuple(estimators), skipped)
 
@@ -167,15 +162,3 @@ def _extra_inputs(model: nn.Module, layers: list[AdaptedLayer]) -> dict[str, Any
             # Positions, but none: a number keeps at least one, whose logits in bfloat16 are slow on some processors.
             extra["logits_to_keep"] = torch.empty(0, dtype=torch.int64)
     return extra
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards each module's own mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

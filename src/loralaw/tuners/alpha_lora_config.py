@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -10,6 +11,7 @@ from peft import LoraConfig
 
 from loralaw.errors import InputError, did_you_mean
 from loralaw.tuners.peft_surface import ALPHALORA, saves_biases, variants_asked_for
+from loralaw.tuners.row_scale_suggestion import RowScaleSuggestion
 
 MEMORY_MODES = ("save", "recompute")
 AUTHORS_INITIALISATION = "authors"
@@ -30,7 +32,10 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
     change the frozen weights.
 
     Args:
-        init_row_scale: α of every row at first. 1: the adapted model begins as the base model.
+        init_row_scale: α of every row at first. 1: the adapted model begins as the base model. Or by layer: a mapping
+            of names in the base model (`model.named_modules()`) to numbers, where layers without a name begin at 1; or
+            what `loralaw.suggest_row_scale` gave, which is kept here as such a mapping. That every name is a layer
+            that will be adapted is checked when the model is made.
         train_row_scale: whether α is trained, or stays what it is.
         row_scale_memory: "save" keeps Wx + b of every adapted layer for α's gradient, while α is trained; "recompute"
             keeps nothing and multiplies once more with W (linear layers that are not quantised; elsewhere it saves).
@@ -47,7 +52,7 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
     of PEFT's LoRA, the tasks, and rescaled biases of convolutions and embeddings are ours.
     """
 
-    init_row_scale: float = 1.0
+    init_row_scale: float | dict[str, float] = 1.0
     train_row_scale: bool = True
     row_scale_memory: str = "save"
     row_scale_tasks: list[str] | None = None
@@ -56,10 +61,7 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
         super().__post_init__()
         self.peft_type = ALPHALORA
         self._check_combination()
-        if not isinstance(self.init_row_scale, Real) or isinstance(self.init_row_scale, bool):
-            raise InputError(f"init_row_scale={self.init_row_scale!r}: give a number, such as 1.0")
-        if not math.isfinite(self.init_row_scale):
-            raise InputError(f"init_row_scale={self.init_row_scale}: give a finite number, such as 1.0")
+        self.init_row_scale = _checked_start(self.init_row_scale)
         if not isinstance(self.train_row_scale, bool):
             raise InputError(f"train_row_scale={self.train_row_scale!r}: give True or False")
         if self.row_scale_memory not in MEMORY_MODES:
@@ -69,6 +71,11 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
             )
         if self.row_scale_tasks is not None:
             self.row_scale_tasks = _checked_tasks(self.row_scale_tasks)
+
+    def row_scale_of(self, layer: str) -> float:
+        """α of every row of a layer at first, by the layer's name in the base model."""
+        start = self.init_row_scale
+        return start.get(layer, 1.0) if isinstance(start, dict) else start
 
     def _check_combination(self) -> None:
         if self.use_dora:
@@ -93,6 +100,27 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
                 f"init_lora_weights={self.init_lora_weights!r} with a row scale: it changes the frozen weights or was "
                 f"never tried. Accepted: {', '.join(map(repr, _INITIALISATIONS))}"
             )
+
+
+def _checked_start(given: Any) -> float | dict[str, float]:
+    """A number, or numbers by layer, as a file can hold them."""
+    if isinstance(given, RowScaleSuggestion):
+        given = given.row_scales
+    if not isinstance(given, Mapping):
+        return _checked_number("init_row_scale", given)
+    for name in given:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"init_row_scale names a layer {name!r}: give names of layers in the base model, as text")
+    return {name: _checked_number(f'init_row_scale["{name}"]', value) for name, value in given.items()}
+
+
+def _checked_number(where: str, value: Any) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        accepted = "" if "[" in where else ", numbers by the name of a layer, or what loralaw.suggest_row_scale gave"
+        raise InputError(f"{where}={value!r}: give a number, such as 1.0{accepted}")
+    if not math.isfinite(value):
+        raise InputError(f"{where}={value}: give a finite number, such as 1.0")
+    return float(value)
 
 
 def _checked_tasks(tasks: Any) -> list[str]:

@@ -7,9 +7,16 @@ import torch
 from peft import LoraModel
 from torch import nn
 
-from loralaw.errors import InputError, ModelError
+from loralaw.errors import InputError, ModelError, did_you_mean
 from loralaw.tuners.alpha_lora_config import AUTHORS_INITIALISATION, AlphaLoraConfig
-from loralaw.tuners.peft_surface import Embedding, check_is_called, is_bitsandbytes, register_alpha_lora, takes_variants
+from loralaw.tuners.peft_surface import (
+    Embedding,
+    check_is_called,
+    is_bitsandbytes,
+    layers_to_adapt,
+    register_alpha_lora,
+    takes_variants,
+)
 from loralaw.tuners.row_scale import active_row_scale, set_task
 from loralaw.tuners.row_scale_variant import RowScaledEmbedding, RowScaleVariant
 
@@ -23,6 +30,8 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
 
     Raises:
         ModelError: a layer whose LoRA would lose the row scale.
+        InputError: `init_row_scale` names what is no layer of the model, or gives an α other than 1 to a layer that is
+            not adapted.
     """
 
     def set_task(self, task: str) -> None:
@@ -74,6 +83,13 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
                         if (scale := active_row_scale(layer, adapter)) is not None:
                             combined.weight.data += weight * (scale.weight.data - 1)
 
+    def _check_new_adapter_config(self, config: AlphaLoraConfig) -> None:
+        """Before anything in the model is replaced."""
+        super()._check_new_adapter_config(config)
+        if isinstance(config.init_row_scale, dict):
+            resolved = self._prepare_adapter_config(copy.copy(config), self.get_model_config(self.model))
+            _check_named_layers(config.init_row_scale, self.model, layers_to_adapt(self.model, resolved))
+
     def _create_and_replace(
         self,
         lora_config: AlphaLoraConfig,
@@ -86,10 +102,7 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
     ) -> None:
         """PEFT's way to make one layer, whose result then gets its variant."""
         check_is_called(self.model, target_name)
-        if isinstance(parent, nn.MultiheadAttention):
-            raise ModelError(
-                f"{current_key} is read by nn.MultiheadAttention, never called: leave it out of target_modules"
-            )
+        check_parent(parent, current_key)
         for_peft, by_authors = lora_config, lora_config.init_lora_weights == AUTHORS_INITIALISATION
         if by_authors:  # PEFT does not know the name: it draws, and we draw again
             for_peft = copy.copy(lora_config)
@@ -103,18 +116,56 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
                 f"{current_key}: lora_bias=True on a layer of bitsandbytes, whose bias PEFT merges without its scale: "
                 "leave lora_bias out, or load the model unquantised"
             )
-        if not takes_variants(layer) and type(layer) is not RowScaledEmbedding:
-            raise ModelError(
-                f"{current_key}: PEFT's LoRA for this layer is {type(layer).__name__}, which would lose the row scale "
-                "or was never tried with one. Leave it out of target_modules, or load the model unquantised, in 4 or 8 "
-                "bits with bitsandbytes, or as GPTQ"
-            )
+        check_takes_row_scale(layer, current_key)
         if type(layer) is Embedding:
             layer.__class__ = RowScaledEmbedding
         if by_authors and adapter_name in layer.lora_A:
             _draw_as_authors(layer.lora_A[adapter_name].weight, layer.r[adapter_name])
         layer.lora_variant[adapter_name] = RowScaleVariant()
-        RowScaleVariant.init(layer, adapter_name, lora_config)
+        RowScaleVariant.init(layer, adapter_name, lora_config, start=lora_config.row_scale_of(current_key))
+
+
+def check_parent(parent: nn.Module, name: str) -> None:
+    """Refuse a layer whose weights its parent reads, without calling it.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if isinstance(parent, nn.MultiheadAttention):
+        raise ModelError(f"{name} is read by nn.MultiheadAttention, never called: leave it out of target_modules")
+
+
+def check_takes_row_scale(layer: nn.Module, name: str) -> None:
+    """Refuse a LoRA layer of PEFT that would lose the row scale or was never tried with one.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if not takes_variants(layer) and type(layer) is not RowScaledEmbedding:
+        raise ModelError(
+            f"{name}: PEFT's LoRA for this layer is {type(layer).__name__}, which would lose the row scale or was "
+            "never tried with one. Leave it out of target_modules, or load the model unquantised, in 4 or 8 bits with "
+            "bitsandbytes, or as GPTQ"
+        )
+
+
+def _check_named_layers(named: dict[str, float], model: nn.Module, adapted: list[str]) -> None:
+    """Refuse an α that nothing would hold. An α of 1 is what a layer has that is not adapted."""
+    if not adapted:
+        return  # PEFT says so
+    known = {name for name, _ in model.named_modules()}
+    for name, row_scale in named.items():
+        if name not in known:
+            raise InputError(
+                f'init_row_scale names "{name}", which is no layer of {type(model).__name__}: names are those of '
+                f"model.named_modules() before the adapter, such as {adapted[0]}." + did_you_mean(name, adapted)
+            )
+        if name not in adapted and row_scale != 1:
+            raise InputError(
+                f"init_row_scale gives {name} the row scale {row_scale:g}, but target_modules leaves this layer alone, "
+                "and its α would be lost. Adapt it too, or leave it out; a suggestion was checked as a whole: ask for "
+                "another one, suggest_row_scale(..., target_modules=...), with the target_modules of the adapter"
+            )
 
 
 @torch.no_grad()

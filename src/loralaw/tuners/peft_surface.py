@@ -5,6 +5,7 @@ PEFT has no way to add a method from outside. `PeftType` is a closed enumeration
 once, where a flag on a stock LoRA configuration would lose the row scale in silence.
 """
 
+import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,13 @@ from typing import Any
 from peft import LoraConfig, PeftMixedModel, PeftModel
 from peft.tuners.lora.layer import Embedding, LoraLayer, LoraVariant
 from peft.tuners.lora.layer import _ConvNd as ConvNd
-from peft.tuners.tuners_utils import BaseTuner, _check_lora_target_modules_mamba
+from peft.tuners.tuners_utils import (
+    BaseTuner,
+    BaseTunerLayer,
+    _check_lora_target_modules_mamba,
+    _maybe_include_all_linear_layers,
+    check_target_module_exists,
+)
 from peft.utils.peft_types import PeftType, register_peft_method
 from torch import nn
 
@@ -26,6 +33,7 @@ __all__ = [
     "base_model_of",
     "check_is_called",
     "is_bitsandbytes",
+    "layers_to_adapt",
     "quiet_peft",
     "register_alpha_lora",
     "saves_biases",
@@ -87,6 +95,14 @@ def saves_biases() -> bool:
 def check_is_called(model: nn.Module, target_name: str) -> None:
     """Raise PEFT's ValueError for layers of Mamba whose weights its kernels read; PEFT asks for its own types only."""
     _check_lora_target_modules_mamba(LoraConfig(), model, target_name)
+
+
+def layers_to_adapt(model: nn.Module, config: LoraConfig) -> list[str]:
+    """The names of the modules in a model that PEFT would adapt, or has adapted, where `target_modules` is given."""
+    config = _maybe_include_all_linear_layers(copy.copy(config), model)
+    inside = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, BaseTunerLayer))
+    names = [name for name, _ in model.named_modules() if name and not name.startswith(inside)]
+    return [name for name in names if check_target_module_exists(config, name)]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +45,7 @@ class RowScaleSummary:
             f"(|α| < {ROW_OFF}). Changes are distances from 1, the base model."
         )
         table = [list(HEADINGS), *(_texts(row) for row in self.by_module_type)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(
-                [name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))]
-            )
-            for name, *rest in table
-        ]
-        return "\n".join([head, "", *lines])
+        return "\n".join([head, "", *aligned(table)])
 
 
 def row_scale_summary(model: nn.Module, adapter: str | None = None) -> RowScaleSummary:
@@ -133,6 +126,15 @@ def _texts(row: dict[str, Any]) -> list[str]:
     changes = [row["mean"], row["std"], row["rms_change"], *row["quantiles"]]
     counts = f"{row['n_layers']:,}", f"{row['n_rows']:,}"
     return [row["module_type"], *counts, *(f"{change:.4f}" for change in changes), f"{row['n_off']:,}"]
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose rows begin with a name and go on with numbers; each row is as long as the first."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(rest, widths[1:], strict=True))])
+        for name, *rest in table
+    ]
 
 
 def rms_change(alphas: Collection[torch.Tensor]) -> float:
