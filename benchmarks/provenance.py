@@ -12,7 +12,7 @@ import loralaw
 
 def provenance(seeds: str) -> str:
     """A paragraph of Markdown; `seeds` says in words which random numbers were drawn."""
-    shown = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]  # no path of one machine
+    shown = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # no path of one machine
     command = " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *shown])
     return (
         f"Measured {datetime.now(UTC):%Y-%m-%d} with `{command}`; loralaw {loralaw.__version__}, torch "
