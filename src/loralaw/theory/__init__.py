@@ -9,9 +9,13 @@ from loralaw.theory.gaussian_ridge import GaussianRidgeSource as GaussianRidgeSo
 from loralaw.theory.gaussian_target import GaussianTarget as GaussianTarget
 from loralaw.theory.known import KnownSource as KnownSource
 from loralaw.theory.known_vector import KnownVector as KnownVector
+from loralaw.theory.predict import best_row_scale as best_row_scale
+from loralaw.theory.predict import predict as predict
 from loralaw.theory.prediction import BestRowScale as BestRowScale
 from loralaw.theory.prediction import Prediction as Prediction
+from loralaw.theory.regression import BestRegressionRowScale as BestRegressionRowScale
 from loralaw.theory.regression import Regression as Regression
+from loralaw.theory.regression import RegressionPrediction as RegressionPrediction
 from loralaw.theory.regression import regression as regression
 from loralaw.theory.ridge import RidgeSource as RidgeSource
 from loralaw.theory.simulate import Simulation as Simulation
