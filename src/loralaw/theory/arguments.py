@@ -9,11 +9,14 @@ from loralaw.errors import InputError
 
 Floats = NDArray[np.float64]
 
+_LARGEST = 1e50  # products of several must not overflow
+
 
 def real(name: str, value: ArrayLike) -> Floats:
     """Finite real numbers of any shape, as float64."""
     numbers = _numbers(name, value)
-    return _where(name, numbers, np.isfinite(numbers), "give finite numbers")
+    numbers = _where(name, numbers, np.isfinite(numbers), "give finite numbers")
+    return _where(name, numbers, np.abs(numbers) <= _LARGEST, f"give numbers of at most {_LARGEST:g}")
 
 
 def positive(name: str, value: ArrayLike) -> Floats:

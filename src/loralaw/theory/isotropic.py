@@ -14,20 +14,20 @@ class Resolvent(NamedTuple):
     eta: Floats
     """p/n."""
     kappa: Floats
-    """γ(1 + δ): the penalty that the fit acts as if it had."""
+    """κ = γ(1 + δ): the penalty that the fit acts as if it had."""
     h: Floats
     """1 - η/(1 + κ)²: risks are those of the mean classifier divided by it."""
 
 
 def resolvent(n_rows: Floats, dim: Floats, gamma: Floats) -> Resolvent:
-    """With δ the positive root of γδ² + (1 + γ - η)δ - η = 0."""
+    """κ is the positive root of κ² - (η + γ - 1)κ - γ = 0, by which h is (κ + γ/κ)/(1 + κ): in these forms nothing
+    cancels, however small γ is."""
     eta = dim / n_rows
-    b = 1 + gamma - eta
-    root = np.sqrt(b**2 + 4 * gamma * eta)
-    with np.errstate(divide="ignore"):  # the branch not taken
-        delta = np.where(b > 0, 2 * eta / (b + root), (root - b) / (2 * gamma))
-    kappa = gamma * (1 + delta)
-    return Resolvent(eta, kappa, 1 - eta / (1 + kappa) ** 2)
+    a = eta + gamma - 1
+    root = np.sqrt(a**2 + 4 * gamma)
+    with np.errstate(divide="ignore"):  # in the branch not taken
+        kappa = np.where(a > 0, (a + root) / 2, 2 * gamma / (root - a))
+    return Resolvent(eta, kappa, (kappa + gamma / kappa) / (1 + kappa))
 
 
 def row_scale_curve(

@@ -45,17 +45,16 @@ class Regression:
     source_target_inner: Floats
 
     def predict(self, row_scale: ArrayLike) -> RegressionPrediction:
-        """risk = [κ²(‖W_t‖² - 2α⟨W_t, W_s⟩ + α²‖W_s‖²) + σ²dλ²]/(λ² - η), λ = 1 + κ.
+        """risk = [(κ/(1 + κ))²(‖W_t‖² - 2α⟨W_t, W_s⟩ + α²‖W_s‖²) + σ²d]/h, with κ and h of the ridge fit.
 
         Raises:
             InputError: a row scale that is not finite.
         """
         alpha = real("row_scale", row_scale)
         check_broadcast(**vars(self), row_scale=alpha)
-        eta, kappa, _ = resolvent(self.n_target, self.dim, self.gamma)
-        lam_sq = (1 + kappa) ** 2
+        _, kappa, h = resolvent(self.n_target, self.dim, self.gamma)
         left_over = self.target_norm_sq - 2 * alpha * self.source_target_inner + alpha**2 * self.source_norm_sq
-        risk = (kappa**2 * left_over + self.noise_std**2 * self.n_outputs * lam_sq) / (lam_sq - eta)
+        risk = ((kappa / (1 + kappa)) ** 2 * left_over + self.noise_std**2 * self.n_outputs) / h
         return RegressionPrediction(risk[()])
 
     def best_row_scale(self) -> BestRegressionRowScale:

@@ -50,12 +50,13 @@ class RowScaleCurve:
         """
         v0, v1, v2 = self.b0 - self.a0**2, self.b1 - 2 * self.a0 * self.a1, self.b2 - self.a1**2
         below = 2 * self.a0 * v2 - self.a1 * v1
+        beyond = np.where(self.a1 == 0, 0.0, np.copysign(np.inf, self.a1))  # a source that no mean knows of is left out
         with np.errstate(divide="ignore", invalid="ignore"):
-            best = np.where(below > 0, (2 * self.a1 * v0 - self.a0 * v1) / below, np.copysign(np.inf, self.a1))
-            inside = np.where(below > 0, best, 0.0)
+            best = np.where(below > 0, (2 * self.a1 * v0 - self.a0 * v1) / below, beyond)
+            inside = np.where(np.isfinite(best), best, 0.0)
             at_best = (self.a0 + self.a1 * inside) / np.sqrt(np.maximum(v0 + (v1 + v2 * inside) * inside, _TINY))
             far_off = np.abs(self.a1) / np.sqrt(v2)
             worst = -self.a0 / self.a1
-        accuracy_best = ndtr(np.where(below > 0, at_best, far_off))
+        accuracy_best = ndtr(np.where(np.isfinite(best), at_best, far_off))
         at_0, at_1 = (self.predict(alpha).accuracy for alpha in (0.0, 1.0))
         return BestRowScale(best[()], worst[()], accuracy_best[()], at_0, at_1)
