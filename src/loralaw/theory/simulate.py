@@ -10,7 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, count, one, real
+from loralaw.theory.arguments import Floats, count, one, real, vector
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
@@ -78,6 +78,43 @@ def simulate(
     kind = RegressionPrediction if isinstance(setting, Regression) else Prediction
     error = draws.std(axis=0, ddof=1) / np.sqrt(n)
     return Simulation(kind(*(x[()] for x in draws.mean(axis=0))), kind(*(x[()] for x in error)), n)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """⟨w, x⟩ of fresh rows of each class, (row scales, rows)."""
+
+    negative: Floats
+    positive: Floats
+
+
+def draw_scores(setting: FineTuning, row_scale: ArrayLike, *, n_rows: int = 2000, seed: int = 0) -> Scores:
+    """Draw all training rows once, fit, and score fresh rows, of which half are of each class.
+
+    Args:
+        setting: one setting, whose arguments are single numbers.
+        row_scale: α, a vector; all of them are scored on the same draw.
+        n_rows: fresh rows, from 2.
+        seed: of the draw.
+
+    Raises:
+        InputError: a setting of arrays, or a number that cannot be.
+
+    **Source**: ours.
+    """
+    alpha = vector("row_scale", row_scale)
+    n_each = int(one(count("n_rows", n_rows))) // 2
+    if not n_each:
+        raise InputError(f"n_rows={n_rows}: give at least 2, one of each class")
+    rng = np.random.default_rng(seed)
+    n_target, mean, factor, gamma = _target_rows(setting.target)
+    fitted, kept = _ridge(rng, n_target, mean, factor, gamma, _source(setting)(rng))
+    weights = fitted + np.multiply.outer(alpha, gamma * kept)
+    negative, positive = (
+        weights @ (label * mean + _through_rows(factor, rng.standard_normal((n_each, mean.size)))).T
+        for label in (-1.0, 1.0)
+    )
+    return Scores(negative, positive)
 
 
 def _binary_draw(setting: FineTuning) -> Callable[[Rng, Floats], Floats]:
@@ -161,19 +198,19 @@ def _vector_with(source: KnownSource, target: Any) -> Floats:
     across -= (across @ direction) * direction
     if (left := float(np.linalg.norm(across))) < 1e-6:  # the mean lies along the second axis
         across, left = _plane(target.dim, 1.0, 0.0), 1.0
-    vector: Floats = along * direction + np.sqrt(max(across_sq, 0.0)) * across / left
-    return vector
+    made: Floats = along * direction + np.sqrt(max(across_sq, 0.0)) * across / left
+    return made
 
 
 def _plane(dim: Floats, along: float, across: float) -> Floats:
     """A vector in the plane of the first two axes."""
-    vector = np.zeros(int(one(dim)))
-    vector[0] = along
+    made = np.zeros(int(one(dim)))
+    made[0] = along
     if across:
-        if vector.size < 2:
+        if made.size < 2:
             raise InputError("dim=1: give at least 2, so that there is a direction across the source's mean")
-        vector[1] = across
-    return vector
+        made[1] = across
+    return made
 
 
 def _root(covariance: Floats) -> Floats | None:
