@@ -24,12 +24,13 @@ from provenance import provenance, table
 from published_rule import Floats, Rows, published_draw, published_row_scale
 
 from loralaw.theory import FineTuning, GaussianTarget, KnownVector, from_features
+from loralaw.theory.on_rows import fit_ridge, standardised
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED_SEEDS, PUBLISHED_DRAWS = (1, 123, 404), 10
 SIZES = (20, 100)
 GAMMA = 1.0
-SEED = 2027
+SEED = 2028
 GRID = np.concatenate([np.arange(-2, 6.01, 0.05), np.arange(6.5, 20.1, 0.5)])
 DEVELOPED_ON = ("book", "elec")
 DIGITS = ((0, 8), (1, 9), (2, 7), (3, 6))
@@ -83,16 +84,6 @@ def mnist(folder: Path) -> dict[str, Rows]:
     }
 
 
-def standardised(rows: Floats) -> Floats:
-    spread = rows.std(axis=0)
-    return np.asarray((rows - rows.mean(axis=0)) / np.where(spread, spread, 1.0))
-
-
-def ridge(rows: Floats, labels: Floats, gamma: float) -> Floats:
-    n, dim = rows.shape
-    return np.asarray(np.linalg.solve(rows.T @ rows / n + gamma * np.eye(dim), rows.T @ labels / n))
-
-
 def fine_tuned(source: Floats, rows: Floats, labels: Floats, gamma: float) -> Floats:
     """w₀ and w₁ of w_α = w₀ + αw₁, (2, p)."""
     n = len(labels)
@@ -128,7 +119,7 @@ def with_all_labels(source: Floats, target: Rows, n_target: int) -> float:
 def draws_of_pair(domains: dict[str, Rows], pair: tuple[str, str], number: int, n: int, n_draws: int) -> Draws:
     """All rules on the same draws of n labelled rows."""
     (source_rows, source_labels), (rows, labels) = domains[pair[0]], domains[pair[1]]
-    source, out = ridge(source_rows, source_labels, GAMMA), Draws()
+    source, out = fit_ridge(source_rows, source_labels, GAMMA), Draws()
     fixed = {
         ZERO: 0.0,
         ONE: 1.0,
@@ -188,7 +179,7 @@ def _published_row(
     source, target = domains[row["source"]], domains[row["target"]]
     n_source, n, gamma = int(setting["N"]), int(setting["n"]), setting["gamma_target"]
     alpha = published_row_scale(source, target, n, setting["gamma_source"], gamma)
-    weights = ridge(source[0][:n_source], source[1][:n_source], setting["gamma_source"])
+    weights = fit_ridge(source[0][:n_source], source[1][:n_source], setting["gamma_source"])
     seeds = []
     for seed in PUBLISHED_SEEDS:
         np.random.seed(seed)
@@ -256,7 +247,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two draws, nothing written")
     options = parser.parse_args()
     n_draws = 2 if options.quick else options.draws
-    seeds = f"{n_draws} draws a pair and n, seeds [2027, pair, n, draw]; standard errors over draws, pairs fixed."
+    seeds = f"{n_draws} draws a pair and n, seeds [2028, pair, n, draw]; standard errors over draws, pairs fixed."
     reviews = amazon(options.data)
     with ProcessPoolExecutor(os.cpu_count()) as workers:
         found = measured(reviews, n_draws, workers)
@@ -270,7 +261,8 @@ def main() -> None:
         )
     text += (
         "\n## Rules for α\n\nAccuracy on all rows that were not drawn, mean over pairs. The rule of `from_features` is "
-        "the second that was developed; the first had been reported once on all pairs, with other draws.\n"
+        "the third that was developed on the first six pairs; the two before had been reported once each on all pairs, "
+        "with other draws.\n"
     )
     held_out = [pair for pair in found[SIZES[0]] if pair[0] not in DEVELOPED_ON]
     developed = [pair for pair in found[SIZES[0]] if pair[0] in DEVELOPED_ON]

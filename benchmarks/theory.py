@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from provenance import provenance, table
-from row_scale_features import amazon, ridge
+from row_scale_features import amazon
 from scipy.integrate import quad
 
 from loralaw.theory import FineTuning, GaussianRidgeSource, GaussianTarget, KnownVector, ridge_source, simulate
+from loralaw.theory.on_rows import fit_ridge
 
 RESULTS = Path(__file__).parent / "results" / "theory.md"
 Floats = NDArray[np.float64]
@@ -73,7 +74,7 @@ def reviews(folder: Path) -> Iterator[tuple[str, FineTuning]]:
             rows, labels = domains[source]
             yield (
                 f"Amazon {source} to {target}, n {n}, known",
-                FineTuning(KnownVector(ridge(rows[:, varying], labels, 1.0)), aim),
+                FineTuning(KnownVector(fit_ridge(rows[:, varying], labels, 1.0)), aim),
             )
 
 

@@ -11,6 +11,10 @@ from synthetic_row_scales import write_alpha_study
 from synthetic_study import write_synthetic
 
 from loralaw.report import write_heat_map, write_report
+from loralaw.report.accuracy_sheet import AccuracyCurve, accuracy_sheet
+from loralaw.report.theory_plot import Seen
+from loralaw.report.theory_sheet import write_sheet
+from loralaw.theory.published import accuracy_setting
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
@@ -202,6 +206,19 @@ def test_the_page_of_a_probe_runs_nothing_that_a_name_says(browser: Any, tmp_pat
     )
     assert name in hover
     assert browser.execute_script("return document.querySelectorAll('img').length") == 0
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_the_page_of_the_theory_is_drawn(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    curves = [AccuracyCurve(f"β = {b}", accuracy_setting(b), Seen([0.0, 2.0], [0.5, 0.6], [0.01] * 2)) for b in (0, 1)]
+    sheet = accuracy_sheet(curves, (-10.0, 10.0), title="Accuracy", subtitle="")
+    opened(browser, write_sheet(sheet, tmp_path / "theory.html", ""), width, scheme)
+
+    lines = "return [...document.querySelectorAll('[data-theory] .lines path')].map(p => getComputedStyle(p).stroke)"
+    assert len(set(browser.execute_script(lines))) == 2
+    assert len(points(browser, "[data-theory]")) == 2 * 2 + 2 + 1 + 2 + 2  # seen, best, half right, α = 1, α = 0
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.get_log("browser") == []
 
 

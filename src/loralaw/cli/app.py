@@ -20,6 +20,7 @@ from loralaw.cli import (
     status,
     table,
     tasks,
+    theory,
     train,
 )
 from loralaw.cli.console import printable
@@ -50,6 +51,7 @@ for command in (
     tasks.tasks,
 ):
     app.command()(command)
+app.add_typer(theory.app, name="theory")
 
 
 def main() -> None:

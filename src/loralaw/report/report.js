@@ -90,11 +90,16 @@
     showOnly("data-measure", byId("probe-measure").value);
   }
 
+  function drawTheory() {
+    for (const place of document.querySelectorAll("[data-theory]")) draw(place, figures.theory[place.dataset.theory]);
+  }
+
   function drawAll() {
     if (byId("metric")) drawLaws();
     if (byId("heat")) drawInside();
     if (byId("scale-map")) drawRowScale();
     if (byId("probe-map")) drawProbe();
+    if (figures.theory) drawTheory();
     if (byId("cost-plot")) draw(byId("cost-plot"), figures.cost);
   }
 

@@ -27,6 +27,15 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"{sign}{size:.{digits - 1 - exponent}f}"
 
 
+def plain(value: float) -> str:
+    """A number that someone chose, as it was chosen.
+
+    >>> plain(-10.0), plain(0.25), plain(5000)
+    ('−10', '0.25', '5000')
+    """
+    return f"{value:g}".replace("-", "−")
+
+
 def whole(value: int | float | None) -> str:
     """A count or a size: all of its digits, with separators."""
     return ABSENT if value is None else f"{round(value):,}"

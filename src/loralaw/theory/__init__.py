@@ -18,5 +18,7 @@ from loralaw.theory.regression import Regression as Regression
 from loralaw.theory.regression import RegressionPrediction as RegressionPrediction
 from loralaw.theory.regression import regression as regression
 from loralaw.theory.ridge import RidgeSource as RidgeSource
+from loralaw.theory.simulate import Scores as Scores
 from loralaw.theory.simulate import Simulation as Simulation
+from loralaw.theory.simulate import draw_scores as draw_scores
 from loralaw.theory.simulate import simulate as simulate

@@ -11,6 +11,7 @@ from loralaw.theory.arguments import Floats, labels, matrix, one_positive, vecto
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
 from loralaw.theory.known_vector import KnownVector
+from loralaw.theory.on_rows import fit_ridge
 from loralaw.theory.row_scale_curve import RowScaleCurve
 from loralaw.theory.self_training import SelfTraining
 
@@ -23,6 +24,8 @@ LARGEST_ROW_SCALE = 20.0
 _TARGET_IS_BETTER = 2.0
 _TARGET_MAY_BE_BETTER = 1.0
 _SOURCE_IS_OF_USE = 1.0
+
+_WEIGHT_OF_SOURCE = 2 / 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +113,9 @@ def from_features(
     training = SelfTraining(others, rows, y, gamma)
     soft = training.soft_labels({"source": source_weights, "target": target_part, "both": parts.sum(axis=0)}[start])
     curve = _curve(others @ parts.T, soft)
-    if (
-        start == "source"
-    ):  # labels of the source favour it, and those of what it is fine-tuned to, that: take the middle
-        soft = (soft + training.soft_labels(target_part + _best(curve) * source_part)) / 2
+    if start == "source":  # whose labels favour it, as those that begin with what it is fine-tuned to favour that
+        second = training.soft_labels(target_part + _best(curve) * source_part)
+        soft = _WEIGHT_OF_SOURCE * soft + (1 - _WEIGHT_OF_SOURCE) * second
         curve = _curve(others @ parts.T, soft)
     return FeatureAdvice(_best(curve), curve, start, t_source, t_target, source_weights, parts, others, soft)
 
@@ -140,8 +142,7 @@ def _checked(
     dim = rows.shape[1]
     others = matrix("unlabelled", unlabelled, dim)
     if isinstance(source, tuple):
-        source_rows, source_labels = _pair("source", source, dim)
-        weights = _ridge(source_rows, source_labels, one_positive("gamma_source", gamma))
+        weights = fit_ridge(*_pair("source", source, dim), one_positive("gamma_source", gamma))
     else:
         weights = vector("source", source, dim)
     if not np.any(weights):
@@ -154,11 +155,6 @@ def _pair(name: str, value: object, dim: int | None = None) -> tuple[Floats, Flo
         raise InputError(f"{name} is a {type(value).__name__}: give a tuple (features, labels)")
     rows = matrix(f"{name} features", value[0], dim)
     return rows, labels(f"{name} labels", value[1], len(rows))
-
-
-def _ridge(rows: Floats, y: Floats, gamma: float) -> Floats:
-    n, dim = rows.shape
-    return np.asarray(np.linalg.solve(rows.T @ rows / n + gamma * np.eye(dim), rows.T @ y / n), dtype=np.float64)
 
 
 def _fine_tuned(source: Floats, rows: Floats, y: Floats, gamma: float) -> tuple[Floats, Floats, Floats]:

@@ -10,7 +10,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, one, one_count, real
+from loralaw.theory.arguments import Floats, one, one_count, real, vector
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
@@ -78,6 +78,43 @@ def simulate(
     kind = RegressionPrediction if isinstance(setting, Regression) else Prediction
     error = draws.std(axis=0, ddof=1) / np.sqrt(n)
     return Simulation(kind(*(x[()] for x in draws.mean(axis=0))), kind(*(x[()] for x in error)), n)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """⟨w, x⟩ of fresh rows of each class, (row scales, rows)."""
+
+    negative: Floats
+    positive: Floats
+
+
+def draw_scores(setting: FineTuning, row_scale: ArrayLike, *, n_rows: int = 2000, seed: int = 0) -> Scores:
+    """Draw all training rows once, fit, and score fresh rows, of which half are of each class.
+
+    Args:
+        setting: one setting, whose arguments are single numbers.
+        row_scale: α, a vector; all of them are scored on the same draw.
+        n_rows: fresh rows, from 2.
+        seed: of the draw.
+
+    Raises:
+        InputError: a setting of arrays, or a number that cannot be.
+
+    **Source**: ours.
+    """
+    alpha = vector("row_scale", row_scale)
+    n_each = one_count("n_rows", n_rows) // 2
+    if not n_each:
+        raise InputError(f"n_rows={n_rows}: give at least 2, one of each class")
+    rng = np.random.default_rng(seed)
+    n_target, mean, factor, gamma = _target_rows(setting.target)
+    fitted, kept = _ridge(rng, n_target, mean, factor, gamma, _source(setting)(rng))
+    weights = fitted + np.multiply.outer(alpha, gamma * kept)
+    negative, positive = (
+        weights @ (label * mean + _through_rows(factor, rng.standard_normal((n_each, mean.size)))).T
+        for label in (-1.0, 1.0)
+    )
+    return Scores(negative, positive)
 
 
 def _binary_draw(setting: FineTuning) -> Callable[[Rng, Floats], Floats]:
@@ -161,23 +198,23 @@ def _vector_with(norm_sq: float, dot: float, mean: Floats) -> Floats:
             f"dot_target_mean={dot:g}: no vector of norm_sq={norm_sq:g} has it with a target mean of length {length:g}"
         )
     frame = np.linalg.qr(np.column_stack([mean, *np.eye(len(mean))[:2]]))[0]  # its first axis is along the mean
-    vector: Floats = along * frame[:, 0] * np.sign(frame[:, 0] @ mean or 1.0)
+    made: Floats = along * frame[:, 0] * np.sign(frame[:, 0] @ mean or 1.0)
     if across_sq > 0:
         if len(mean) < 2:
             raise InputError("dim=1: give at least 2, so that a source can point across the target's mean")
-        vector = vector + np.sqrt(across_sq) * frame[:, 1]
-    return vector
+        made = made + np.sqrt(across_sq) * frame[:, 1]
+    return made
 
 
 def _plane(dim: int, along: float, across: float) -> Floats:
     """A vector in the plane of the first two axes."""
-    vector = np.zeros(dim)
-    vector[0] = along
+    made = np.zeros(dim)
+    made[0] = along
     if across:
         if dim < 2:
             raise InputError("dim=1: give at least 2, so that there is a direction across the source's mean")
-        vector[1] = across
-    return vector
+        made[1] = across
+    return made
 
 
 def _root(covariance: Floats) -> Floats | None:
