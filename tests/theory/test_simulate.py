@@ -112,7 +112,7 @@ def test_refusals() -> None:
         simulate(setting, 1.0, n_replicates=1)
     with pytest.raises(InputError, match="one number"):
         simulate(ridge_source(**{**SETTING, "beta": [0.1, 0.2]}), 1.0)
-    with pytest.raises(InputError, match="no vector of norm_sq=1 has it"):
+    with pytest.raises(InputError, match="dot_target_mean=3: no vector has it, whose norm_sq is 1"):
         simulate(FineTuning(KnownSource(1.0, 3.0), BinaryTarget(10, 20, 1.0, 1.0, 0.5, 1.0)), 1.0)
     with pytest.raises(InputError, match="at least 2, so that there is a direction across"):
         simulate(ridge_source(**{**SETTING, "dim": 1}), 1.0)

@@ -111,15 +111,7 @@ def _known(
             "--n-source and --gamma-source are of a ridge source, --source-norm-sq and --dot-target-mean of a known "
             "one: give the options of one of them"
         )
-    source = KnownSource(norm_sq, dot)
-    most = float((source.norm_sq * target.mean_norm_sq) ** 0.5)
-    if abs(dot) > most * (1 + 1e-9):
-        raise InputError(
-            f"--dot-target-mean={dot:g}: no vector with --source-norm-sq={norm_sq:g} has it, where --beta="
-            f"{target.beta:g} makes the target's mean {float(target.mean_norm_sq) ** 0.5:.4g} long: give from "
-            f"-{most:.4g} to {most:.4g}"
-        )
-    return FineTuning(source, target)
+    return FineTuning(KnownSource(norm_sq, dot), target)
 
 
 @app.command()

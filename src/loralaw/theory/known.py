@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from loralaw.errors import InputError
 from loralaw.theory.arguments import Floats, non_negative, real
 
 if TYPE_CHECKING:
@@ -35,5 +37,20 @@ class KnownSource:
         self.dot_target_mean = real("dot_target_mean", dot_target_mean)
 
     def moments(self, target: "BinaryTarget") -> tuple[Floats, Floats]:
-        """c = ⟨w̃, μ_β⟩ and s = ‖w̃‖², which hold no expectation here."""
+        """c = ⟨w̃, μ_β⟩ and s = ‖w̃‖², which hold no expectation here.
+
+        Raises:
+            InputError: no vector can have this inner product with the target's mean.
+        """
+        most = np.sqrt(self.norm_sq * target.mean_norm_sq)
+        if np.any(np.abs(self.dot_target_mean) > most * (1 + 1e-9)):
+            raise InputError(
+                f"dot_target_mean={_shown(self.dot_target_mean)}: no vector has it, whose norm_sq is "
+                f"{_shown(self.norm_sq)}, with a target mean of length {_shown(np.sqrt(target.mean_norm_sq))}. Give "
+                f"from -{_shown(most)} to {_shown(most)}"
+            )
         return self.dot_target_mean, self.norm_sq
+
+
+def _shown(numbers: Floats) -> str:
+    return f"{numbers:.4g}" if numbers.ndim == 0 else str(np.round(numbers, 4))

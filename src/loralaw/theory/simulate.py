@@ -193,10 +193,7 @@ def _vector_with(norm_sq: float, dot: float, mean: Floats) -> Floats:
     """A vector of that squared norm and that inner product with a mean."""
     length = float(np.linalg.norm(mean))
     along = dot / length if length else 0.0
-    if (across_sq := norm_sq - along**2) < -1e-9 * norm_sq or (dot and not length):
-        raise InputError(
-            f"dot_target_mean={dot:g}: no vector of norm_sq={norm_sq:g} has it with a target mean of length {length:g}"
-        )
+    across_sq = norm_sq - along**2
     frame = np.linalg.qr(np.column_stack([mean, *np.eye(len(mean))[:2]]))[0]  # its first axis is along the mean
     made: Floats = along * frame[:, 0] * np.sign(frame[:, 0] @ mean or 1.0)
     if across_sq > 0:
