@@ -75,11 +75,11 @@ def test_the_accuracy_it_expects_is_near_the_truth() -> None:
 def test_what_it_expects_of_other_draws_is_the_theory_with_the_estimated_moments() -> None:
     mean, covariance, source = task(1)
     advice = from_features(source, drawn(mean, covariance, N, 1), drawn(mean, covariance, N_OTHERS, 1)[0])
-    estimated = advice.setting(N, 1.0)
+    estimated = advice.setting(N)
     truth = FineTuning(KnownVector(source), GaussianTarget(N, mean, covariance, 1.0))
     alphas = np.linspace(-1, 4, 11)
     assert np.abs(estimated.predict(alphas).accuracy - truth.predict(alphas).accuracy).max() < 0.08
-    more = advice.setting(10 * N, 1.0).best_row_scale()
+    more = advice.setting(10 * N).best_row_scale()
     assert more.accuracy_best > estimated.best_row_scale().accuracy_best
 
 
@@ -114,7 +114,7 @@ def test_features_that_never_vary_and_more_features_than_rows() -> None:
     rows[:, 7], others[:, 7] = 0.0, 0.0
     advice = from_features(source, (rows, y), others)
     assert np.isfinite(advice.row_scale)
-    assert 0.5 <= advice.setting(N, 1.0).best_row_scale().accuracy_best <= 1
+    assert 0.5 <= advice.setting(N).best_row_scale().accuracy_best <= 1
 
 
 def test_labels_that_a_classifier_teaches_itself_are_mostly_right() -> None:

@@ -18,7 +18,7 @@ from loralaw.theory.self_training import SelfTraining
 Start = Literal["source", "target", "both"]
 
 LARGEST_ROW_SCALE = 20.0
-"""In either direction; where the curve rises without end, what is left to gain beyond is below 0.1 % accuracy."""
+"""In either direction, where the maximum lies further out or the accuracy rises without end."""
 
 # In standard errors of the labelled rows' scores.
 _TARGET_IS_BETTER = 2.0
@@ -49,6 +49,8 @@ class FeatureAdvice:
 
     source_weights: Floats
     """w̃, (p,)."""
+    gamma_target: float
+    """γ."""
     _parts: Floats
     _others: Floats
     _soft: Floats
@@ -58,10 +60,10 @@ class FeatureAdvice:
         weights: Floats = self._parts[0] + row_scale * self._parts[1]
         return weights
 
-    def setting(self, n_target: int, gamma_target: float = 1.0) -> FineTuning:
-        """The theory's setting with the estimated mean and covariance of the target: what to expect of other draws of
-        labelled rows, or of another number of them. O(p³)."""
-        target = _estimated_target(self._others, self._soft, n_target, gamma_target)
+    def setting(self, n_target: int) -> FineTuning:
+        """The theory's setting with the estimated mean and covariance of the target: what to expect of n other labelled
+        rows. O(p³)."""
+        target = _estimated_target(self._others, self._soft, n_target, self.gamma_target)
         return FineTuning(KnownVector(self.source_weights), target)
 
 
@@ -117,7 +119,7 @@ def from_features(
         second = training.soft_labels(target_part + _best(curve) * source_part)
         soft = _WEIGHT_OF_SOURCE * soft + (1 - _WEIGHT_OF_SOURCE) * second
         curve = _curve(others @ parts.T, soft)
-    return FeatureAdvice(_best(curve), curve, start, t_source, t_target, source_weights, parts, others, soft)
+    return FeatureAdvice(_best(curve), curve, start, t_source, t_target, source_weights, gamma, parts, others, soft)
 
 
 def _curve(scores: Floats, soft: Floats) -> RowScaleCurve:
