@@ -27,8 +27,8 @@ class RidgeSource:
     Raises:
         InputError: an argument that cannot be, by name.
 
-    **Source**: arXiv 2510.21345. **Departs from source**: the variance of w̃ is ours; the public code's is up to five
-    times too small where N is not much larger than p.
+    **Source**: arXiv 2510.21345. **Departs from source**: the variance of w̃ is ours; the public code's is far
+    too small where N is not much larger than p.
 
     >>> source = RidgeSource(n_source=2000, dim=400, mu_norm=1.2, gamma_source=1.0)
     >>> print(f"{source.predict().accuracy:.3f}")
