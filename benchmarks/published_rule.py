@@ -20,7 +20,7 @@ def published_row_scale(source: Rows, target: Rows, n_target: int, gamma_source:
     beta = float(vector @ target_vector) / mu2
     orth = float(np.linalg.norm(target_vector - beta * vector))
     dim = np.asarray(float(len(vector)))
-    _, kappa, h = resolvent(np.asarray(float(len(source[1]))), dim, np.asarray(gamma_source))
+    kappa, h, _ = resolvent(np.asarray(float(len(source[1]))), dim, np.asarray(gamma_source))
     lam = mu2 + 1 + kappa
     norm_sq = mu2 / lam**2 + (1 - h) * (1 - 2 * mu2 / lam)
     mean_norm_sq = np.asarray(beta**2 * mu2 + (1 - beta**2) * orth**2)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from loralaw.errors import InputError
 from loralaw.theory import (
@@ -14,8 +15,12 @@ from loralaw.theory import (
     KnownSource,
     KnownVector,
     RidgeSource,
+    best_row_scale,
+    draw_scores,
+    predict,
     regression,
     ridge_source,
+    simulate,
 )
 
 RIDGE = {
@@ -54,12 +59,12 @@ LINEAR = {
         ("mu_norm", -1, "mu_norm=-1: give numbers that are not negative"),
         ("mu_orth_norm", float("nan"), "mu_orth_norm=nan: give finite numbers"),
         ("mu_norm", [1.0, np.inf], "mu_norm has 1 of 2 entries such as inf: give finite numbers"),
-        ("beta", "0.5", "beta='0.5': give a number or an array of numbers"),
-        ("beta", None, "beta=None: give a number or an array of numbers"),
-        ("beta", True, "beta=True: give a number or an array of numbers"),
-        ("beta", [], r"beta=\[\]: give a number or an array of numbers"),
+        ("beta", "0.5", "beta is '0.5': give a number or an array of numbers"),
+        ("beta", None, "beta is None: give a number or an array of numbers"),
+        ("beta", True, "beta is True: give a number or an array of numbers"),
+        ("beta", [], "beta is empty: give a number or an array of numbers"),
         ("beta", [[0.1], [0.1, 0.2]], "beta: cannot be read as numbers"),
-        ("beta", 0.5 + 1j, "beta="),
+        ("beta", 0.5 + 1j, "beta is"),
     ],
 )
 def test_of_a_ridge_source(name: str, value: Any, message: str) -> None:
@@ -74,7 +79,7 @@ def test_of_a_ridge_source(name: str, value: Any, message: str) -> None:
         ("n_outputs", 0, "n_outputs=0: give whole numbers from 1"),
         ("noise_std", -0.1, "noise_std=-0.1: give numbers that are not negative"),
         ("source_norm_sq", 0, "source_norm_sq=0: give numbers above 0"),
-        ("source_target_inner", 9, "source_target_inner is larger than the norms allow"),
+        ("source_target_inner", 9, "source_target_inner=9 is larger than the norms allow"),
         ("source_target_inner", [1.0, 2.0, 3.0], "do not broadcast"),
     ],
 )
@@ -122,9 +127,9 @@ def test_source_and_target_that_do_not_go_together() -> None:
     target = BinaryTarget(10, 20, 1.0, 1.0, 0.5, 1.0)
     with pytest.raises(InputError, match="source=KnownVector with target=BinaryTarget"):
         FineTuning(KnownVector(np.ones(20)), target)
-    with pytest.raises(InputError, match=r"dim is 30\.0 in the source and 20\.0 in the target"):
+    with pytest.raises(InputError, match="dim is 30 in the source and 20 in the target"):
         FineTuning(RidgeSource(10, 30, 1.0, 1.0), target)
-    with pytest.raises(InputError, match=r"mu_norm is 2\.0 in the source and 1\.0 in the target"):
+    with pytest.raises(InputError, match="mu_norm is 2 in the source and 1 in the target"):
         FineTuning(RidgeSource(10, 20, 2.0, 1.0), target)
     with pytest.raises(InputError, match="4 entries"):
         FineTuning(KnownVector(np.ones(4)), GaussianTarget(10, np.ones(3), np.eye(3), 1.0))
@@ -132,3 +137,38 @@ def test_source_and_target_that_do_not_go_together() -> None:
         FineTuning(GaussianRidgeSource(10, np.ones(4), np.eye(4), 1.0), GaussianTarget(10, np.ones(3), np.eye(3), 1.0))
     with pytest.raises(InputError, match="norm_sq=-1"):
         KnownSource(-1.0, 0.0)
+
+
+def test_what_is_no_setting_and_no_seed() -> None:
+    setting = ridge_source(**RIDGE)
+    for wrong in (None, "x", BinaryTarget(10, 20, 1.0, 1.0, 0.5, 1.0)):
+        for ask in (predict, simulate):
+            with pytest.raises(InputError, match=f"setting is a {type(wrong).__name__}"):
+                ask(wrong, 1.0)
+        with pytest.raises(InputError, match=f"setting is a {type(wrong).__name__}"):
+            best_row_scale(wrong)
+    with pytest.raises(InputError, match="setting is a Regression: give a FineTuning"):
+        draw_scores(regression(**LINEAR), [1.0])
+    for seed in (-1, 1.5, "a", True):
+        with pytest.raises(InputError, match=r"seed is .*: give a whole number from 0"):
+            simulate(setting, 1.0, seed=seed)
+
+
+def test_arrays_that_are_more_than_numbers() -> None:
+    with pytest.raises(InputError, match="beta is a masked array"):
+        ridge_source(**{**RIDGE, "beta": np.ma.array([0.1, 9.0], mask=[False, True])})
+    with pytest.raises(InputError, match="beta holds bool"):
+        ridge_source(**{**RIDGE, "beta": np.array([True, False])})
+    with pytest.raises(InputError, match=r"weights: cannot be read as numbers .*requires grad"):
+        KnownVector(torch.nn.Parameter(torch.ones(3)))  # of a trained head
+    assert KnownVector(torch.ones(3)).weights.tolist() == [1, 1, 1]
+
+
+def test_no_warning_leaks_at_the_ends_of_the_range() -> None:
+    """Warnings are errors in these tests."""
+    for change in ({"beta": 1e-309}, {"gamma_target": 1e-300}, {"n_target": 10**18}, {"mu_norm": 1e20}, {"mu_norm": 0}):
+        best = ridge_source(**{**RIDGE, **change}).best_row_scale()
+        assert best.accuracy_at_1 <= best.accuracy_best + 1e-12
+    assert FineTuning(KnownSource(1.0, 1e-309), BinaryTarget(10, 20, 1.0, 1.0, 0.5, 1.0)).best_row_scale().worst < 0
+    with pytest.raises(InputError, match="the penalty 1e-300 is lost beside the features' variances"):
+        FineTuning(KnownVector(np.ones(3)), GaussianTarget(2, np.ones(3), np.eye(3), 1e-300))

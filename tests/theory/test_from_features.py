@@ -108,6 +108,25 @@ def test_neither_order_of_rows_nor_axes_matter() -> None:
     assert turned.row_scale == pytest.approx(plain.row_scale, rel=1e-6)
 
 
+def test_the_length_of_the_source_means_nothing() -> None:
+    mean, covariance, source = task(5)
+    few, others = drawn(mean, covariance, N, 5), drawn(mean, covariance, 300, 5)[0]
+    plain = from_features(source, few, others)
+    for factor in (1e-90, 1e-6, 1e3):
+        scaled = from_features(factor * source, few, others)
+        assert scaled.row_scale * factor == pytest.approx(plain.row_scale, rel=1e-6)
+
+
+def test_a_penalty_that_rounding_would_eat_is_refused() -> None:
+    mean, covariance, _ = task(8)
+    rows, y = drawn(mean, covariance, N, 8)
+    pixels = 100 * rows
+    assert "gamma_target=1e-10 is lost beside features as large as these: give at least" in refused(
+        target=(pixels, y), unlabelled=pixels, gamma_target=1e-10
+    )
+    assert "gamma_source=1e-30 is lost" in refused(source=(rows, y), gamma_source=1e-30)
+
+
 def test_features_that_never_vary_and_more_features_than_rows() -> None:
     mean, covariance, source = task(6)
     (rows, y), others = drawn(mean, covariance, N, 6), drawn(mean, covariance, 40, 6)[0]
@@ -153,6 +172,9 @@ def test_bad_input() -> None:
     assert "source is the zero vector" in refused(source=0 * source)
     assert "gamma_target=0: give numbers above 0" in refused(gamma_target=0)
     assert "gamma_source=-1: give numbers above 0" in refused(source=(rows, y), gamma_source=-1)
+    assert "gamma_source is 'abc'" in refused(gamma_source="abc")  # also where the source is a vector
+    with pytest.raises(InputError, match="row_scale=nan"):
+        from_features(source, (rows, y), rows).weights(float("nan"))
     assert "unlabelled has 1 of 3,000 entries such as nan" in refused(
         unlabelled=np.where(rows == rows[3, 4], np.nan, rows)
     )

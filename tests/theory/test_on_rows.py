@@ -69,5 +69,5 @@ def test_rows_that_cannot_be_used_are_refused() -> None:
         measure_on_rows(weights, rows, labels, [1.0], n_target=5, gamma_target=1.0, n_draws=1)
     with pytest.raises(InputError, match="weights has the shape"):
         measure_on_rows(weights[:3], rows, labels, [1.0], n_target=5, gamma_target=1.0)
-    with pytest.raises(InputError, match="not positive definite"):
+    with pytest.raises(InputError, match="rows has 20 rows, which vary in 20 directions"):
         gaussian_setting(weights, rows, labels, n_target=5, gamma_target=1.0)  # fewer rows than a covariance takes

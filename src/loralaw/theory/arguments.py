@@ -60,6 +60,13 @@ def one_positive(name: str, value: ArrayLike) -> float:
     return one(name, positive(name, value))
 
 
+def one_seed(name: str, value: object) -> int:
+    """A whole number from 0."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 0:
+        raise InputError(f"{name} is {_short(value)}: give a whole number from 0")
+    return int(value)
+
+
 def check_broadcast(**arrays: Floats) -> None:
     """Refuse arrays of shapes that numpy cannot broadcast, by name."""
     try:
@@ -117,15 +124,26 @@ def labels(name: str, value: ArrayLike, n_rows: int) -> Floats:
     return numbers
 
 
+def shown(numbers: Floats) -> str:
+    """A number, or how many there are and one of them."""
+    return f"{numbers:g}" if numbers.ndim == 0 else f"{numbers.size:,} numbers such as {numbers.flat[0]:g}"
+
+
 def _numbers(name: str, value: ArrayLike) -> Floats:
-    given = value.shape if isinstance(value, np.ndarray) else value
+    advice = "give a number or an array of numbers"
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{name} is a masked array: {advice}, without mask")
     try:
         numbers = np.asarray(value)
-    except (TypeError, ValueError) as error:  # rows of different lengths, objects that refuse
-        raise InputError(f"{name}: cannot be read as numbers ({error}): give a number or an array of numbers") from None
-    if numbers.dtype.kind not in "iuf" or numbers.size == 0:
-        raise InputError(f"{name}={_short(given)}: give a number or an array of numbers")
-    return numbers.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, tensors that refuse
+        raise InputError(f"{name}: cannot be read as numbers ({error}): {advice}") from None
+    if numbers.dtype.kind not in "iuf":
+        seen = f"holds {numbers.dtype}" if isinstance(value, np.ndarray) else f"is {_short(value)}"
+        raise InputError(f"{name} {seen}: {advice}")
+    if numbers.size == 0:
+        raise InputError(f"{name} is empty: {advice}")
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused as that
+        return numbers.astype(np.float64)
 
 
 def _where(name: str, numbers: Floats, accepted: NDArray[Any], advice: str) -> Floats:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from loralaw.theory.arguments import Floats, cosine, count, non_negative, positive
+from loralaw.theory.arguments import Floats, check_broadcast, cosine, count, non_negative, positive
 
 
 @dataclass(init=False, eq=False)
@@ -46,6 +46,7 @@ class BinaryTarget:
         self.n_target, self.dim = count("n_target", n_target), count("dim", dim)
         self.mu_norm, self.mu_orth_norm = non_negative("mu_norm", mu_norm), non_negative("mu_orth_norm", mu_orth_norm)
         self.beta, self.gamma_target = cosine("beta", beta), positive("gamma_target", gamma_target)
+        check_broadcast(**vars(self))
 
     @property
     def mean_norm_sq(self) -> Floats:

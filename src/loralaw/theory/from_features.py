@@ -7,18 +7,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, labels, matrix, one_positive, vector
+from loralaw.theory.arguments import Floats, labels, matrix, one, one_positive, real, vector
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
 from loralaw.theory.known_vector import KnownVector
-from loralaw.theory.on_rows import fit_ridge
+from loralaw.theory.on_rows import check_penalty, fine_tuned, fit_ridge
 from loralaw.theory.row_scale_curve import RowScaleCurve
 from loralaw.theory.self_training import SelfTraining
 
 Start = Literal["source", "target", "both"]
 
-LARGEST_ROW_SCALE = 20.0
-"""In either direction, where the maximum lies further out or the accuracy rises without end."""
+MOST_OF_THE_SOURCE = 100.0
+"""Scores of αw₁ may be so many times those of w₀, where the maximum lies further out or the accuracy rises without
+end."""
 
 # In standard errors of the labelled rows' scores.
 _TARGET_IS_BETTER = 2.0
@@ -26,6 +27,8 @@ _TARGET_MAY_BE_BETTER = 1.0
 _SOURCE_IS_OF_USE = 1.0
 
 _WEIGHT_OF_SOURCE = 2 / 3
+
+_NOTHING = 1e-100  # of a weight, whose square would be lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class FeatureAdvice:
 
     def weights(self, row_scale: float) -> Floats:
         """w_α, (p,), fitted to the labelled rows."""
-        weights: Floats = self._parts[0] + row_scale * self._parts[1]
+        weights: Floats = self._parts[0] + one("row_scale", real("row_scale", row_scale)) * self._parts[1]
         return weights
 
     def setting(self, n_target: int) -> FineTuning:
@@ -96,7 +99,7 @@ def from_features(
     Raises:
         InputError: an argument that cannot be, by name.
 
-    **Cost.** O(p³ + rows·p²).
+    **Cost.** O(p³ + rows·p² + n³).
     **Source**: ours. The paper (arXiv 2510.21345) puts the labels of all target rows into formulas for uncorrelated
     features; `benchmarks/results/row_scale_amazon.md` compares the two.
 
@@ -107,30 +110,37 @@ def from_features(
     >>> print(f"{advice.start}, accuracy {advice.curve.predict(advice.row_scale).accuracy:.2f}")
     source, accuracy 0.93
     """
+    one_positive("gamma_source", gamma_source)
     source_weights, rows, y, others = _checked(source, target, unlabelled, gamma_source)
     gamma = one_positive("gamma_target", gamma_target)
-    target_part, source_part, left_out = _fine_tuned(source_weights, rows, y, gamma)
-    start, t_source, t_target = _start(y * (rows @ source_weights), y * left_out)
-    parts = np.stack([target_part, source_part])
+    check_penalty("gamma_target", gamma, np.concatenate([rows, others]))
+    parts = fine_tuned(source_weights, rows, y, gamma)
+    start, t_source, t_target = _start(y * (rows @ source_weights), y * _left_out(rows, y, gamma))
     training = SelfTraining(others, rows, y, gamma)
-    soft = training.soft_labels({"source": source_weights, "target": target_part, "both": parts.sum(axis=0)}[start])
-    curve = _curve(others @ parts.T, soft)
+    soft = training.soft_labels({"source": source_weights, "target": parts[0], "both": parts.sum(axis=0)}[start])
+    scores = others @ parts.T
+    curve = _curve(scores, soft)
     if start == "source":  # whose labels favour it, as those that begin with what it is fine-tuned to favour that
-        second = training.soft_labels(target_part + _best(curve) * source_part)
+        second = training.soft_labels(parts[0] + _best(curve, scores) * parts[1])
         soft = _WEIGHT_OF_SOURCE * soft + (1 - _WEIGHT_OF_SOURCE) * second
-        curve = _curve(others @ parts.T, soft)
-    return FeatureAdvice(_best(curve), curve, start, t_source, t_target, source_weights, gamma, parts, others, soft)
+        curve = _curve(scores, soft)
+    best = _best(curve, scores)
+    return FeatureAdvice(best, curve, start, t_source, t_target, source_weights, gamma, parts, others, soft)
 
 
 def _curve(scores: Floats, soft: Floats) -> RowScaleCurve:
     """Of unlabelled rows' scores by w₀ and w₁, (rows, 2), and their soft labels."""
     a0, a1 = scores.T @ soft / len(scores)
     second = scores.T @ scores / len(scores)
-    return RowScaleCurve(*map(np.asarray, (a0, a1, second[0, 0], 2 * second[0, 1], second[1, 1])))
+    variance = second[0, 0] - a0**2, 2 * (second[0, 1] - a0 * a1), second[1, 1] - a1**2
+    return RowScaleCurve(*map(np.asarray, (a0, a1, *variance)))
 
 
-def _best(curve: RowScaleCurve) -> float:
-    return float(np.clip(curve.best_row_scale().best, -LARGEST_ROW_SCALE, LARGEST_ROW_SCALE))
+def _best(curve: RowScaleCurve, scores: Floats) -> float:
+    """The best row scale, or the furthest where it is beyond."""
+    of_target, of_source = np.sqrt(np.mean(scores**2, axis=0))
+    furthest = MOST_OF_THE_SOURCE * of_target / of_source if of_source else 0.0
+    return float(np.clip(curve.best_row_scale().best, -furthest, furthest))
 
 
 def _checked(
@@ -144,11 +154,13 @@ def _checked(
     dim = rows.shape[1]
     others = matrix("unlabelled", unlabelled, dim)
     if isinstance(source, tuple):
-        weights = fit_ridge(*_pair("source", source, dim), one_positive("gamma_source", gamma))
+        source_rows, source_labels = _pair("source", source, dim)
+        check_penalty("gamma_source", gamma, source_rows)
+        weights = fit_ridge(source_rows, source_labels, gamma)
     else:
         weights = vector("source", source, dim)
-    if not np.any(weights):
-        raise InputError("source is the zero vector: give the weights of a trained classifier")
+    if np.abs(weights).max() < _NOTHING:
+        raise InputError("source is the zero vector, or next to it: give the weights of a trained classifier")
     return weights, rows, y, others
 
 
@@ -159,18 +171,15 @@ def _pair(name: str, value: object, dim: int | None = None) -> tuple[Floats, Flo
     return rows, labels(f"{name} labels", value[1], len(rows))
 
 
-def _fine_tuned(source: Floats, rows: Floats, y: Floats, gamma: float) -> tuple[Floats, Floats, Floats]:
-    """w₀ and w₁ of w_α = w₀ + αw₁, and the score of each row by a w₀ that was fitted without it."""
-    n = len(y)
-    inverse = np.linalg.inv(rows @ rows.T / n + gamma * np.eye(n))
-    by_labels, by_source = inverse @ y, inverse @ (rows @ source)
-    left_out = y - by_labels / np.diag(inverse)
-    return rows.T @ by_labels / n, source - rows.T @ by_source / n, left_out
+def _left_out(rows: Floats, y: Floats, gamma: float) -> Floats:
+    """The score of each row by a ridge fit of the others, (n,), in closed form."""
+    inverse = np.linalg.inv(rows @ rows.T / len(y) + gamma * np.eye(len(y)))
+    return np.asarray(y - inverse @ y / np.diag(inverse))
 
 
 def _start(by_source: Floats, by_target: Floats) -> tuple[Start, float, float]:
     """Whose signs to begin with, from signed scores of the labelled rows, (n,) each."""
-    source, target = (s / np.sqrt(np.mean(s**2)) if np.any(s) else s for s in (by_source, by_target))
+    source, target = (s / np.linalg.norm(s) if np.any(s) else s for s in (by_source, by_target))
     t_source, t_target = _standard_errors(source), _standard_errors(target - source)
     if t_target > _TARGET_IS_BETTER:
         return "target", t_source, t_target
@@ -179,8 +188,10 @@ def _start(by_source: Floats, by_target: Floats) -> tuple[Start, float, float]:
 
 
 def _standard_errors(values: Floats) -> float:
-    error = float(values.std(ddof=1)) / np.sqrt(len(values))
-    return float(values.mean()) / error if error else 0.0
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / np.sqrt(len(values))
+    if error == 0:
+        return float(np.copysign(np.inf, mean)) if mean else 0.0
+    return float(mean / error)
 
 
 def _estimated_target(rows: Floats, soft: Floats, n_target: int, gamma: float) -> GaussianTarget:

@@ -47,16 +47,16 @@ class GaussianTarget:
         return RidgeFit(self.n_target, self.mean, self.covariance, self.gamma_target)
 
     def curve(self, source: KnownVector | GaussianRidgeSource) -> RowScaleCurve:
-        """With w̄(α) = Q̄(μ/(1 + δ) + αγ·E w̃): mean μᵀw̄, risk that of w̄ divided by h, and for a source that scatters
-        the trace of its covariance with γ²RCR/h on top."""
+        """With w̄(α) = Q̄(μ/(1 + δ) + αγ·E w̃): mean a = μᵀw̄ and variance (w̄ᵀCw̄ + (1 - h)(1 - a)²)/h, and for a source
+        that scatters the trace of its covariance with γ²RCR/h on top."""
         fit = self.fit
         start = fit.target_only
-        slope = self.gamma_target * fit.classifier(fit.along_axes(source.mean_vector(self.mean.size)))
-        a0, a1 = fit.score_mean(start), fit.score_mean(slope)
-        risk = (
-            fit.score_product(start, start) - 2 * a0 + 1,
-            2 * fit.score_product(start, slope) - 2 * a1,
-            fit.score_product(slope, slope) + self.gamma_target**2 * source.scatter_within(fit),
+        slope = self.gamma_target * fit.classifier(fit.axes.T @ source.mean_vector(self.mean.size))
+        a0, a1, left = float(fit.mean @ start), float(fit.mean @ slope), fit.left
+        scatter = self.gamma_target**2 * source.scatter_within(fit)
+        variance = (
+            float((start * fit.variances) @ start) + fit.rest * left**2,
+            2 * float((start * fit.variances) @ slope) - 2 * fit.rest * left * a1,
+            float((slope * fit.variances) @ slope) + scatter + fit.rest * a1**2,
         )
-        r0, r1, r2 = (term / fit.h for term in risk)
-        return RowScaleCurve(*map(np.asarray, (a0, a1, r0 - 1 + 2 * a0, r1 + 2 * a1, r2)))
+        return RowScaleCurve(*map(np.asarray, (a0, a1, *(term / fit.h for term in variance))))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, non_negative, real
+from loralaw.theory.arguments import Floats, check_broadcast, non_negative, real, shown
 
 if TYPE_CHECKING:
     from loralaw.theory.binary_target import BinaryTarget
@@ -35,6 +35,7 @@ class KnownSource:
     def __init__(self, norm_sq: ArrayLike, dot_target_mean: ArrayLike) -> None:
         self.norm_sq = non_negative("norm_sq", norm_sq)
         self.dot_target_mean = real("dot_target_mean", dot_target_mean)
+        check_broadcast(**vars(self))
 
     def moments(self, target: "BinaryTarget") -> tuple[Floats, Floats]:
         """c = ⟨w̃, μ_β⟩ and s = ‖w̃‖², which hold no expectation here.
@@ -42,15 +43,11 @@ class KnownSource:
         Raises:
             InputError: no vector can have this inner product with the target's mean.
         """
-        most = np.sqrt(self.norm_sq * target.mean_norm_sq)
-        if np.any(np.abs(self.dot_target_mean) > most * (1 + 1e-9)):
+        length, own = np.sqrt(target.mean_norm_sq), np.sqrt(self.norm_sq)
+        if np.any(np.abs(self.dot_target_mean) > length * own * (1 + 1e-9)):
             raise InputError(
-                f"dot_target_mean={_shown(self.dot_target_mean)}: no vector has it, whose norm_sq is "
-                f"{_shown(self.norm_sq)}, with a target mean of length {_shown(np.sqrt(target.mean_norm_sq))}. Give "
-                f"from -{_shown(most)} to {_shown(most)}"
+                f"dot_target_mean={shown(self.dot_target_mean)}: no vector has it, whose norm_sq is "
+                f"{shown(self.norm_sq)}, with a target mean of length {shown(length)}. Give from "
+                f"-{shown(length * own)} to {shown(length * own)}"
             )
         return self.dot_target_mean, self.norm_sq
-
-
-def _shown(numbers: Floats) -> str:
-    return f"{numbers:.4g}" if numbers.ndim == 0 else str(np.round(numbers, 4))

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, labels, matrix, one_count, one_positive, vector
+from loralaw.theory.arguments import Floats, labels, matrix, one_count, one_positive, one_seed, vector
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
 from loralaw.theory.known_vector import KnownVector
 
+_LEAST_PENALTY = 1e-13  # of the mean square of a row
 _NOTHING = 1e-10
 """Of the longest direction's mean square, below which another's is rounding."""
 
@@ -28,17 +29,48 @@ class Measured:
 def standardised(rows: ArrayLike) -> Floats:
     """Each column with mean 0 and variance 1; one that never varies becomes 0."""
     given = matrix("rows", rows)
-    varies = np.ptp(given, axis=0) > 0
-    spread = np.where(varies, given.std(axis=0), 1.0)
-    return np.asarray(np.where(varies, (given - given.mean(axis=0)) / spread, 0.0), dtype=np.float64)
+    extent = np.ptp(given, axis=0)
+    # Divided by their extent first, so that no square of a small number is lost.
+    scaled = np.where(extent, (given - given.mean(axis=0)) / np.where(extent, extent, 1.0), 0.0)
+    return np.asarray(scaled / np.where(extent, scaled.std(axis=0), 1.0), dtype=np.float64)
 
 
 def fit_ridge(rows: ArrayLike, row_labels: ArrayLike, gamma: float) -> Floats:
-    """w = (XXᵀ/n + γI)⁻¹Xy/n, (p,), of rows (n, p) and labels -1 and +1."""
+    """w = (XXᵀ/n + γI)⁻¹Xy/n, (p,), of rows (n, p) and labels -1 and +1.
+
+    Raises:
+        InputError: an argument that cannot be, by name, or a penalty that is lost beside the rows.
+    """
     x = matrix("rows", rows)
     y, penalty = labels("labels", row_labels, len(x)), one_positive("gamma", gamma)
-    fitted = np.linalg.solve(x.T @ x / len(x) + penalty * np.eye(x.shape[1]), x.T @ y / len(x))
-    return np.asarray(fitted, dtype=np.float64)
+    check_penalty("gamma", penalty, x)
+    fitted: Floats = fine_tuned(np.zeros(x.shape[1]), x, y, penalty)[0]
+    return fitted
+
+
+def fine_tuned(source: Floats, rows: Floats, y: Floats, gamma: float) -> Floats:
+    """w₀ and w₁ of w_α = w₀ + αw₁, (2, p): the ridge fit of n rows, and what is left of a source vector besides it.
+
+    **Cost.** A solve in min(n, p) dimensions.
+    """
+    n, dim = rows.shape
+    if n < dim:
+        inside = np.linalg.solve(rows @ rows.T / n + gamma * np.eye(n), np.stack([y, rows @ source], axis=1))
+        by_labels, by_source = (rows.T @ inside / n).T
+        return np.stack([by_labels, source - by_source])
+    second = rows.T @ rows / n + gamma * np.eye(dim)
+    return np.asarray(np.linalg.solve(second, np.stack([rows.T @ y / n, gamma * source], axis=1)).T)
+
+
+def check_penalty(name: str, gamma: float, rows: Floats) -> None:
+    """Refuse a penalty that is lost in rounding beside the rows' squares.
+
+    Raises:
+        InputError: so it is.
+    """
+    least = _LEAST_PENALTY * float(np.sum(rows**2)) / len(rows)
+    if gamma < least:
+        raise InputError(f"{name}={gamma:g} is lost beside features as large as these: give at least {least:.2g}")
 
 
 def measure_on_rows(
@@ -73,6 +105,7 @@ def measure_on_rows(
     x = matrix("rows", rows)
     y, source = labels("labels", row_labels, len(x)), vector("weights", weights, x.shape[1])
     alpha, gamma = vector("row_scale", row_scale), one_positive("gamma_target", gamma_target)
+    check_penalty("gamma_target", gamma, x)
     n, times = one_count("n_target", n_target), one_count("n_draws", n_draws)
     if n >= len(x):
         raise InputError(f"n_target={n}: give fewer than the {len(x):,} rows there are, so that some are left to test")
@@ -101,6 +134,11 @@ def gaussian_setting(
     lengths, axes = np.linalg.eigh(x.T @ x / len(x))
     seen = axes[:, lengths > _NOTHING * lengths[-1]]
     x = x @ seen
+    if x.shape[1] == 0 or len(x) - 2 < x.shape[1]:
+        raise InputError(
+            f"rows has {len(x):,} rows, which vary in {x.shape[1]:,} directions: for their covariance give at least 2 "
+            "rows more than that, and a direction"
+        )
     means = [x[y == label].mean(axis=0) for label in (-1, 1)]
     centred = x - np.where(y[:, None] > 0, means[1], means[0])
     covariance = centred.T @ centred / max(len(x) - 2, 1)
@@ -109,18 +147,15 @@ def gaussian_setting(
 
 
 def _generators(seed: int, times: int) -> list[np.random.Generator]:
-    return np.random.default_rng(seed).spawn(times)
+    return np.random.default_rng(one_seed("seed", seed)).spawn(times)
 
 
 def _one_draw(
     order: NDArray[np.int64], n: int, x: Floats, y: Floats, source: Floats, alpha: Floats, gamma: float
 ) -> Floats:
     """Accuracy at each row scale, fitted on the first n rows of the order and tested on the others."""
-    drawn, rest = x[order[:n]], order[n:]
-    moment = drawn.T @ y[order[:n]] / n
-    both = np.stack([moment, gamma * source], axis=1)
-    inside = np.linalg.solve(drawn @ drawn.T / n + gamma * np.eye(n), drawn @ both)
-    kept = (both - drawn.T @ inside / n) / gamma
-    scores = x[rest] @ kept
+    parts = fine_tuned(source, x[order[:n]], y[order[:n]], gamma)
+    rest = order[n:]
+    scores = x[rest] @ parts.T
     right = (scores[:, 0] + np.multiply.outer(alpha, scores[:, 1])) * y[rest] > 0
     return np.asarray(right.mean(axis=-1), dtype=np.float64)

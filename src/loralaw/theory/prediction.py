@@ -27,7 +27,7 @@ class BestRowScale:
     """Plus or minus infinity where the accuracy grows without end towards that side: there the frozen weights alone,
     without those directions that the rows of the target span, are best."""
     worst: Floats
-    """Where the mean score is zero, so that the classifier is a coin; infinite where it never is."""
+    """Where the mean score is zero, so that the classifier is a coin; infinite where no row scale decides it."""
     accuracy_best: Floats
     accuracy_at_0: Floats
     """Of the target's rows alone: the source is not used."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, check_broadcast, count, non_negative, positive, real
+from loralaw.theory.arguments import Floats, check_broadcast, count, non_negative, positive, real, shown
 from loralaw.theory.isotropic import resolvent
 
 
@@ -30,51 +30,7 @@ class BestRegressionRowScale:
 
 @dataclass(init=False, eq=False)
 class Regression:
-    """y = W_t x + ε with x ~ N(0, I), from a source W_s: Ŵ = αW_s + the ridge fit of what it leaves over.
-
-    Made by `regression`, which describes the arguments.
-    """
-
-    n_target: Floats
-    dim: Floats
-    n_outputs: Floats
-    noise_std: Floats
-    gamma: Floats
-    source_norm_sq: Floats
-    target_norm_sq: Floats
-    source_target_inner: Floats
-
-    def predict(self, row_scale: ArrayLike) -> RegressionPrediction:
-        """risk = [(κ/(1 + κ))²(‖W_t‖² - 2α⟨W_t, W_s⟩ + α²‖W_s‖²) + σ²d]/h, with κ and h of the ridge fit.
-
-        Raises:
-            InputError: a row scale that is not finite.
-        """
-        alpha = real("row_scale", row_scale)
-        check_broadcast(**vars(self), row_scale=alpha)
-        _, kappa, h = resolvent(self.n_target, self.dim, self.gamma)
-        left_over = self.target_norm_sq - 2 * alpha * self.source_target_inner + alpha**2 * self.source_norm_sq
-        risk = ((kappa / (1 + kappa)) ** 2 * left_over + self.noise_std**2 * self.n_outputs) / h
-        return RegressionPrediction(risk[()])
-
-    def best_row_scale(self) -> BestRegressionRowScale:
-        """α* = ⟨W_t, W_s⟩/‖W_s‖², whatever n, γ and the noise are."""
-        best = self.source_target_inner / self.source_norm_sq
-        return BestRegressionRowScale(best[()], *(self.predict(alpha).risk for alpha in (best, 0.0, 1.0)))
-
-
-def regression(
-    *,
-    n_target: ArrayLike,
-    dim: ArrayLike,
-    n_outputs: ArrayLike,
-    noise_std: ArrayLike,
-    gamma: ArrayLike,
-    source_norm_sq: ArrayLike,
-    target_norm_sq: ArrayLike,
-    source_target_inner: ArrayLike,
-) -> Regression:
-    """Fine-tuning of a linear map; numbers or arrays that broadcast.
+    """Fine-tuning of a linear map: y = W_t x + ε with x ~ N(0, I), Ŵ = αW_s + the ridge fit of what that leaves over.
 
     Args:
         n_target: n, rows to fine-tune on.
@@ -86,29 +42,78 @@ def regression(
         target_norm_sq: ‖W_t‖².
         source_target_inner: ⟨W_t, W_s⟩.
 
+    All may be arrays that broadcast. `loralaw.theory.regression` is another name for it.
+
     Raises:
         InputError: an argument that cannot be, by name, or an inner product above the product of the norms.
 
     **Source**: arXiv 2510.21345.
 
-    >>> setting = regression(n_target=20, dim=40, n_outputs=10, noise_std=0.5, gamma=0.01,
+    >>> setting = Regression(n_target=20, dim=40, n_outputs=10, noise_std=0.5, gamma=0.01,
     ...                      source_norm_sq=4.0, target_norm_sq=5.0, source_target_inner=2.0)
     >>> best = setting.best_row_scale()
     >>> print(f"{best.best:.2f} {best.risk_best:.2f} {best.risk_at_1:.2f}")
     0.50 6.90 7.40
     """
-    made = Regression()
-    made.n_target, made.dim = count("n_target", n_target), count("dim", dim)
-    made.n_outputs, made.noise_std = count("n_outputs", n_outputs), non_negative("noise_std", noise_std)
-    made.gamma = positive("gamma", gamma)
-    made.source_norm_sq = positive("source_norm_sq", source_norm_sq)
-    made.target_norm_sq = non_negative("target_norm_sq", target_norm_sq)
-    made.source_target_inner = real("source_target_inner", source_target_inner)
-    check_broadcast(**vars(made))
-    excess = made.source_target_inner**2 - made.source_norm_sq * made.target_norm_sq * (1 + 1e-9)
-    if np.any(excess > 0):
-        raise InputError(
-            "source_target_inner is larger than the norms allow: give at most sqrt(source_norm_sq * target_norm_sq) = "
-            f"{np.sqrt(made.source_norm_sq * made.target_norm_sq)}, not {made.source_target_inner}"
-        )
-    return made
+
+    n_target: Floats
+    dim: Floats
+    n_outputs: Floats
+    noise_std: Floats
+    gamma: Floats
+    source_norm_sq: Floats
+    target_norm_sq: Floats
+    source_target_inner: Floats
+
+    def __init__(
+        self,
+        *,
+        n_target: ArrayLike,
+        dim: ArrayLike,
+        n_outputs: ArrayLike,
+        noise_std: ArrayLike,
+        gamma: ArrayLike,
+        source_norm_sq: ArrayLike,
+        target_norm_sq: ArrayLike,
+        source_target_inner: ArrayLike,
+    ) -> None:
+        self.n_target, self.dim = count("n_target", n_target), count("dim", dim)
+        self.n_outputs, self.noise_std = count("n_outputs", n_outputs), non_negative("noise_std", noise_std)
+        self.gamma = positive("gamma", gamma)
+        self.source_norm_sq = positive("source_norm_sq", source_norm_sq)
+        self.target_norm_sq = non_negative("target_norm_sq", target_norm_sq)
+        self.source_target_inner = real("source_target_inner", source_target_inner)
+        check_broadcast(**vars(self))
+        most = np.sqrt(self.source_norm_sq) * np.sqrt(self.target_norm_sq)
+        if np.any(np.abs(self.source_target_inner) > most * (1 + 1e-9)):
+            raise InputError(
+                f"source_target_inner={shown(self.source_target_inner)} is larger than the norms allow: give at most "
+                f"sqrt(source_norm_sq * target_norm_sq), which is {shown(most)}"
+            )
+
+    def predict(self, row_scale: ArrayLike) -> RegressionPrediction:
+        """risk = [(κ/(1 + κ))²(‖W_t‖² - 2α⟨W_t, W_s⟩ + α²‖W_s‖²) + σ²d]/h, with κ and h of the ridge fit.
+
+        Args:
+            row_scale: α, any shape that broadcasts with the setting.
+
+        Raises:
+            InputError: a row scale that is not finite, or shapes that do not broadcast.
+        """
+        alpha = real("row_scale", row_scale)
+        check_broadcast(**vars(self), row_scale=alpha)
+        return RegressionPrediction(self._risk(alpha)[()])
+
+    def best_row_scale(self) -> BestRegressionRowScale:
+        """α* = ⟨W_t, W_s⟩/‖W_s‖², whatever n, γ and the noise are."""
+        best, _ = np.broadcast_arrays(self.source_target_inner / self.source_norm_sq, self._risk(np.zeros(())))
+        return BestRegressionRowScale(best[()], *(self._risk(alpha)[()] for alpha in (best, np.zeros(()), np.ones(()))))
+
+    def _risk(self, alpha: Floats) -> Floats:
+        kappa, h, _ = resolvent(self.n_target, self.dim, self.gamma)
+        left_over = self.target_norm_sq - 2 * alpha * self.source_target_inner + alpha**2 * self.source_norm_sq
+        risk: Floats = ((kappa / (1 + kappa)) ** 2 * left_over + self.noise_std**2 * self.n_outputs) / h
+        return np.asarray(risk)
+
+
+regression = Regression  # beside `ridge_source`

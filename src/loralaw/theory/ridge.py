@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, check_broadcast, count, non_negative, positive
+from loralaw.theory.arguments import Floats, check_broadcast, count, non_negative, positive, shown
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.isotropic import resolvent, row_scale_curve
 from loralaw.theory.prediction import Prediction
@@ -47,13 +47,12 @@ class RidgeSource:
 
     def predict(self) -> Prediction:
         """Of the source classifier on fresh rows of its own task."""
-        zero = np.float64(0)
-        return row_scale_curve(
-            self.n_source, self.dim, self.gamma_source, self.mu_norm**2, np.asarray(zero), np.asarray(zero)
-        ).predict(0.0)
+        nothing = np.zeros(())
+        own = self.n_source, self.dim, self.gamma_source, self.mu_norm**2
+        return row_scale_curve(*own, inner=nothing, norm_sq=nothing).predict(0.0)
 
     def moments(self, target: BinaryTarget) -> tuple[Floats, Floats]:
-        """c = E⟨w̃, μ_β⟩ = ⟨μ, μ_β⟩/λ̃ and s = E‖w̃‖² = mu²/λ̃² + V.
+        """c = E⟨w̃, μ_β⟩ = ⟨μ, μ_β⟩/λ̃ and s = E‖w̃‖² = mu²/λ̃² + V, V = (1 - h̃) times its risk.
 
         Raises:
             InputError: the target has another dimension or μ.
@@ -62,9 +61,11 @@ class RidgeSource:
             own, others = getattr(self, name), getattr(target, name)
             check_broadcast(**{f"{name} of the source": own, f"{name} of the target": others})
             if not np.all(own == others):
-                raise InputError(f"{name} is {own} in the source and {others} in the target: give both the same")
-        _, kappa, h = resolvent(self.n_source, self.dim, self.gamma_source)
+                raise InputError(
+                    f"{name} is {shown(own)} in the source and {shown(others)} in the target: give both the same"
+                )
+        kappa, h, rest = resolvent(self.n_source, self.dim, self.gamma_source)
         mu2 = self.mu_norm**2
         lam = mu2 + 1 + kappa
-        spread = (1 - h) / h * (1 - 2 * mu2 / lam + mu2 * (mu2 + 1) / lam**2)
-        return target.beta * mu2 / lam, mu2 / lam**2 + spread
+        risk = (mu2 / lam**2 + ((1 + kappa) / lam) ** 2) / h
+        return target.beta * mu2 / lam, mu2 / lam**2 + rest * risk

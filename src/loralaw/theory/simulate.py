@@ -10,12 +10,13 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, one, one_count, real, vector
+from loralaw.theory.arguments import Floats, one, one_count, one_seed, real, vector
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
 from loralaw.theory.known import KnownSource
 from loralaw.theory.known_vector import KnownVector
+from loralaw.theory.on_rows import fine_tuned
 from loralaw.theory.prediction import Prediction
 from loralaw.theory.regression import Regression, RegressionPrediction
 from loralaw.theory.ridge import RidgeSource
@@ -73,8 +74,10 @@ def simulate(
     n = one_count("n_replicates", n_replicates)
     if n < 2:
         raise InputError(f"n_replicates={n}: give at least 2, so that there is a standard error")
+    if not isinstance(setting, FineTuning | Regression):
+        raise InputError(f"setting is a {type(setting).__name__}: give a FineTuning or a Regression")
     draw = _regression_draw(setting) if isinstance(setting, Regression) else _binary_draw(setting)
-    draws = np.stack([draw(rng, alpha) for rng in np.random.default_rng(seed).spawn(n)])
+    draws = np.stack([draw(rng, alpha) for rng in np.random.default_rng(one_seed("seed", seed)).spawn(n)])
     kind = RegressionPrediction if isinstance(setting, Regression) else Prediction
     error = draws.std(axis=0, ddof=1) / np.sqrt(n)
     return Simulation(kind(*(x[()] for x in draws.mean(axis=0))), kind(*(x[()] for x in error)), n)
@@ -102,14 +105,16 @@ def draw_scores(setting: FineTuning, row_scale: ArrayLike, *, n_rows: int = 2000
 
     **Source**: ours.
     """
+    if not isinstance(setting, FineTuning):
+        raise InputError(f"setting is a {type(setting).__name__}: give a FineTuning")
     alpha = vector("row_scale", row_scale)
     n_each = one_count("n_rows", n_rows) // 2
     if not n_each:
         raise InputError(f"n_rows={n_rows}: give at least 2, one of each class")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(one_seed("seed", seed))
     n_target, mean, factor, gamma = _target_rows(setting.target)
-    fitted, kept = _ridge(rng, n_target, mean, factor, gamma, _source(setting)(rng))
-    weights = fitted + np.multiply.outer(alpha, gamma * kept)
+    from_target, from_source = _ridge(rng, n_target, mean, factor, gamma, _source(setting)(rng))
+    weights = from_target + np.multiply.outer(alpha, from_source)
     negative, positive = (
         weights @ (label * mean + _through_rows(factor, rng.standard_normal((n_each, mean.size)))).T
         for label in (-1.0, 1.0)
@@ -123,8 +128,7 @@ def _binary_draw(setting: FineTuning) -> Callable[[Rng, Floats], Floats]:
     draw_source = _source(setting)
 
     def draw(rng: Rng, alpha: Floats) -> Floats:
-        fitted, kept = _ridge(rng, n_target, mean, factor, gamma, draw_source(rng))
-        parts = np.stack([fitted, gamma * kept])
+        parts = _ridge(rng, n_target, mean, factor, gamma, draw_source(rng))
         means, spreads = parts @ mean, _through(factor, parts)
         score = means[0] + alpha * means[1]
         s = spreads @ spreads.T
@@ -135,26 +139,19 @@ def _binary_draw(setting: FineTuning) -> Callable[[Rng, Floats], Floats]:
     return draw
 
 
-def _ridge(
-    rng: Rng, n_rows: int, mean: Floats, factor: Floats | None, gamma: float, source: Floats
-) -> tuple[Floats, Floats]:
-    """Q·Xy/n and Q·w̃ with Q = (XXᵀ/n + γI)⁻¹, of one draw of n rows yx ~ N(μ, LLᵀ)."""
+def _ridge(rng: Rng, n_rows: int, mean: Floats, factor: Floats | None, gamma: float, source: Floats) -> Floats:
+    """w₀ and w₁ of w_α = w₀ + αw₁, (2, p), of one draw of n rows yx ~ N(μ, LLᵀ)."""
     dim = mean.size
     if n_rows <= dim:
         rows = mean + _through_rows(factor, rng.standard_normal((n_rows, dim)))
-        small = cho_factor(rows @ rows.T / n_rows + gamma * np.eye(n_rows))
-        moment = rows.mean(axis=0)
-        both = np.stack([moment, source], axis=1)
-        kept = (both - rows.T @ cho_solve(small, rows @ both) / n_rows) / gamma
-        return kept[:, 0], kept[:, 1]
+        return fine_tuned(source, rows, np.ones(n_rows), gamma)
     # The mean and what scatters around it are independent; the latter is a Wishart matrix, from its Cholesky factor.
-    moment = mean + _through_rows(factor, rng.standard_normal(dim)) / np.sqrt(n_rows)
+    moment = mean + _through_rows(factor, rng.standard_normal(dim)) / np.sqrt(float(n_rows))
     lower = np.tril(rng.standard_normal((dim, dim)), -1)
-    lower[np.diag_indices(dim)] = np.sqrt(rng.chisquare(n_rows - 1 - np.arange(dim)))
+    lower[np.diag_indices(dim)] = np.sqrt(rng.chisquare(float(n_rows) - 1 - np.arange(dim)))
     root = lower if factor is None else factor @ lower
-    second = root @ root.T / n_rows + np.outer(moment, moment) + gamma * np.eye(dim)
-    solved = cho_solve(cho_factor(second), np.stack([moment, source], axis=1))
-    return solved[:, 0], solved[:, 1]
+    second = root @ root.T / float(n_rows) + np.outer(moment, moment) + gamma * np.eye(dim)
+    return np.asarray(cho_solve(cho_factor(second), np.stack([moment, gamma * source], axis=1)).T)
 
 
 def _target_rows(target: BinaryTarget | GaussianTarget) -> tuple[int, Floats, Floats | None, float]:
