@@ -79,7 +79,7 @@ def test_simulated_points_stand_beside_the_prediction(tmp_path: Path) -> None:
     assert len(points) == 11
     assert [point[3] for point in points][:3] == ["−2", "−1.5", "−1"]
     assert all(abs(float(point[-1].replace("−", "-"))) < 4 for point in points)  # standard errors
-    assert "The 11 simulated points are at most" in result.out
+    assert "Of 11 simulated points, the furthest from the theory in standard errors is" in result.out
 
 
 def test_a_known_source(tmp_path: Path) -> None:
@@ -175,6 +175,8 @@ def test_the_figure_on_real_rows_reads_both_kinds_of_files(tmp_path: Path) -> No
     assert results[0].out == results[1].out
     assert float(row(results[0].out, "dvd → books")[1]) > 80  # label 0 is the class that scores high, as it is drawn
     assert "measuring dvd → books: 3 draws of 40 rows" in results[0].err
+    assert "51 measured points are at most" in results[0].out
+    assert "3 draws are too few" in " ".join(results[0].out.split())
 
 
 @pytest.mark.parametrize(

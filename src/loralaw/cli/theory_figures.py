@@ -49,9 +49,9 @@ def simulated(
     x = [float(value) for value in np.linspace(*ends, N_SEEN)]
     if isinstance(setting, FineTuning):
         drawn = simulate(setting, x, n_replicates=n_draws, seed=seed)
-        return Seen(x, list(drawn.estimate.accuracy), list(drawn.standard_error.accuracy))
+        return Seen(x, list(drawn.estimate.accuracy), list(drawn.standard_error.accuracy), n_draws)
     risks = simulate(setting, x, n_replicates=n_draws, seed=seed)
-    return Seen(x, list(risks.estimate.risk), list(risks.standard_error.risk))
+    return Seen(x, list(risks.estimate.risk), list(risks.standard_error.risk), n_draws)
 
 
 def _accuracy(n_draws: int, data: Path | None) -> "Sheet":
@@ -146,7 +146,7 @@ def _pair(
     n, gamma = published.AMAZON_N_TARGET, published.AMAZON_GAMMA_TARGET
     seen = measure_on_rows(weights, *target, x, n_target=n, gamma_target=gamma, n_draws=n_draws)
     setting = gaussian_setting(weights, *target, n_target=n, gamma_target=gamma)
-    return AccuracyCurve(label, setting, Seen(x, list(seen.accuracy), list(seen.standard_error)))
+    return AccuracyCurve(label, setting, Seen(x, list(seen.accuracy), list(seen.standard_error), n_draws))
 
 
 def _best_measured(curve: "AccuracyCurve") -> str:
