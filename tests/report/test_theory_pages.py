@@ -1,15 +1,17 @@
 """The pages of the theory: one file, every line with its marks, and text that stays text."""
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from test_page import HOSTILE, LIMIT_BYTES, Outline, figures_of, without_plotly
 
 from loralaw.report.accuracy_sheet import AccuracyCurve, accuracy_sheet
 from loralaw.report.risk_sheet import RiskCurve, risk_sheet
 from loralaw.report.theory_plot import Seen
-from loralaw.report.theory_sheet import Sheet, write_sheet
+from loralaw.report.theory_sheet import Sheet, terminal_sheet, write_sheet
 from loralaw.theory.published import accuracy_setting, regression_setting
 
 
@@ -84,6 +86,23 @@ def test_few_draws_tell_no_standard_errors() -> None:
         "The 2 simulated points are at most 3.0 points off the theory; 19 draws are too few to say whether that is "
         "chance."
     )
+
+
+def shown(sheet: Sheet, width: int) -> str:
+    screen = Console(width=width, file=StringIO())
+    screen.print(terminal_sheet(sheet))
+    assert isinstance(screen.file, StringIO)
+    return screen.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+def test_no_number_folds_in_a_narrow_terminal(width: int) -> None:
+    sheet = sheet_of(seen=Seen([-4.0, 2.0], [0.4, 0.64], [0.0123, 0.00212], 20))
+    lines = shown(sheet, width).splitlines()
+
+    assert max(map(len, lines)) <= width
+    for row in [row for numbers in sheet.numbers for row in numbers.rows]:
+        assert any(line.split()[-len(" ".join(row[1:]).split()) :] == " ".join(row[1:]).split() for line in lines)
 
 
 def test_the_risk_of_a_regression_has_its_own_words() -> None:
