@@ -13,6 +13,8 @@ import pytest
 from scipy.io import savemat
 
 from loralaw.cli import main
+from loralaw.cli.theory_options import asked_by_options
+from loralaw.errors import InputError
 from loralaw.report.wording import significant
 from loralaw.theory import BinaryTarget, FineTuning, KnownSource, regression, ridge_source
 
@@ -79,7 +81,7 @@ def test_simulated_points_stand_beside_the_prediction(tmp_path: Path) -> None:
     assert len(points) == 11
     assert [point[3] for point in points][:3] == ["−2", "−1.5", "−1"]
     assert all(abs(float(point[-1].replace("−", "-"))) < 4 for point in points)  # standard errors
-    assert "The 11 simulated points are at most" in result.out
+    assert "Of 11 simulated points, the furthest from the theory in standard errors is" in result.out
 
 
 def test_a_known_source(tmp_path: Path) -> None:
@@ -150,6 +152,9 @@ def test_each_figure(name: str, simulate: int | None, said: str, tmp_path: Path)
     assert f"loralaw theory figure {name}" in (tmp_path / f"theory-{name}.html").read_text(encoding="utf-8")
 
 
+DOMAINS = ("books", "dvd", "elec", "kitchen")
+
+
 def domain(seed: int) -> dict[str, np.ndarray]:
     """Sorted rows of a domain, one column of which never varies, and labels as the Amazon files have them."""
     rng = np.random.default_rng(seed)
@@ -162,7 +167,7 @@ def test_the_figure_on_real_rows_reads_both_kinds_of_files(tmp_path: Path) -> No
     mats, parquets = tmp_path / "mats", tmp_path / "parquets"
     mats.mkdir()
     parquets.mkdir()
-    domains = {name: domain(i) for i, name in enumerate(("books", "dvd", "elec", "kitchen"))}
+    domains = {name: domain(i) for i, name in enumerate(DOMAINS)}
     for name, held in domains.items():
         savemat(mats / f"{name}.mat", held)
     pl.concat(
@@ -175,6 +180,32 @@ def test_the_figure_on_real_rows_reads_both_kinds_of_files(tmp_path: Path) -> No
     assert results[0].out == results[1].out
     assert float(row(results[0].out, "dvd → books")[1]) > 80  # label 0 is the class that scores high, as it is drawn
     assert "measuring dvd → books: 3 draws of 40 rows" in results[0].err
+    assert "51 measured points are at most" in results[0].out
+    assert "3 draws are too few" in " ".join(results[0].out.split())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"books": (40, 8)}, "the domain books cannot be used (it has 40 rows, of which 40 train and the rest test)"),
+        ({"dvd": (120, 9)}, "the domain dvd cannot be used (it has 9 features, the domain books 8)"),
+        (dict.fromkeys(DOMAINS, (41, 60)), "the domain books cannot be used (covariance is not positive definite"),
+    ],
+)
+def test_what_is_wrong_with_a_domain_is_told_by_its_name(
+    changed: dict[str, tuple[int, int]], said: str, tmp_path: Path
+) -> None:
+    for seed, name in enumerate(DOMAINS):
+        n_rows, dim = changed.get(name, (120, 8))
+        rng = np.random.default_rng(seed)
+        labels = np.arange(n_rows, dtype=np.uint8)[:, None] % 2
+        savemat(tmp_path / f"{name}.mat", {"fts": rng.random((n_rows, dim)), "labels": labels})
+    result = theory("figure", "amazon", "--data", tmp_path, "--simulate", 2, cwd=tmp_path)
+
+    assert result.code == 2
+    assert said in result.err
+    assert "--n-target" not in result.err
+    assert "give a folder with amazon_review.parquet" in result.err
 
 
 @pytest.mark.parametrize(
@@ -217,7 +248,12 @@ def test_a_broken_matlab_file_is_refused(tmp_path: Path) -> None:
         ("curve --gamma-target nan", "--gamma-target=nan: give finite numbers"),
         ("curve --from 3 --to 1", "--from=3 --to=1: give a range that goes up"),
         ("curve --to inf", "--to=inf: give a number from -1,000,000 to 1,000,000"),
-        ("curve --simulate 3 --dim 100000000", "give fewer rows or features, or leave out --simulate"),
+        ("curve --simulate 3 --dim 100000000", "--dim=100,000,000 takes 5e+11 numbers at once, of at most"),
+        ("curve --simulate 3 --n-source 100000 --dim 20000", "--simulate with --n-source=100,000, --n-target=40,"),
+        ("curve --simulate 3 --dim 1000000 --source-norm-sq 1 --dot-target-mean 0", "--dim=1,000,000 takes 1e+12"),
+        ("regression --simulate 2 --n-target 1000000000000", "--n-target=1,000,000,000,000, --dim=40, --n-outputs=10"),
+        ("regression --simulate 2 --n-outputs 100000000000", "--dim=40, --n-outputs=100,000,000,000 takes 4e+12"),
+        ("regression --simulate 2 --dim -100000", "--dim=-100000: give whole numbers from 1"),
         ("curve --source-norm-sq 1", "--source-norm-sq and --dot-target-mean: give both, or neither"),
         ("curve --source-norm-sq -1 --dot-target-mean 0", "--source-norm-sq=-1: give numbers that are not negative"),
         ("curve --mu-norm 1e200", "--mu-norm=1e+200: give numbers of at most 1e+50"),
@@ -235,8 +271,12 @@ def test_a_broken_matlab_file_is_refused(tmp_path: Path) -> None:
         ("figure scores --data .", "the figure scores reads no data: leave out --data"),
         ("figure best-alpha --simulate 3", "the figure best-alpha simulates nothing: leave out --simulate"),
         ("figure regression --simulate 1", "--simulate=1: give at least 2"),
+        ("figure amazon --simulate 1 --data .", "--simulate=1: give at least 2"),
+        ("figure dim", '"dim" is not a figure'),
+        ("figure amazon --data mu_norm", "mu_norm is not a folder"),
         ("figure --open", "which figure? Give a name"),
         ("curve --out .", ". is a folder: name a file in it"),
+        ("curve --out -", "--out=-: the page goes into a file, not to standard output: name it"),
     ],
 )
 def test_mistakes_are_told_in_one_message_that_names_the_option(words: str, said: str, tmp_path: Path) -> None:
@@ -261,6 +301,28 @@ def test_the_answer_is_shown_where_the_disk_refuses(tmp_path: Path, monkeypatch:
     assert result.code == 1
     assert "best at α = 4.10" in result.out
     assert "theory-curve.html cannot be written" in result.err
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("dim=0: give whole numbers from 1", "--dim=0: give whole numbers from 1"),
+        ("rows has the shape (4,): give a matrix of the shape (rows, dim)", None),
+        ("a source of beta=3 has gamma and dim", None),
+        ("these do not go with norm_sq and n_target", "these do not go with --source-norm-sq and --n-target"),
+    ],
+)
+def test_words_that_are_no_arguments_stay_as_they_are(message: str, said: str | None) -> None:
+    with pytest.raises(InputError) as raised, asked_by_options():
+        raise InputError(message)
+    assert str(raised.value) == (said or message)
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    result = theory("curve", "--beta", 0.5, "--out", "a\x1b[31m.html", cwd=tmp_path)
+    assert result.code == 0
+    assert result.out.splitlines()[-1] == r"a\x1b[31m.html"
+    assert (tmp_path / "a\x1b[31m.html").exists()
 
 
 def test_a_name_of_a_figure_is_no_path(tmp_path: Path) -> None:

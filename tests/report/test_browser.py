@@ -211,7 +211,8 @@ def test_the_page_of_a_probe_runs_nothing_that_a_name_says(browser: Any, tmp_pat
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_the_page_of_the_theory_is_drawn(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
-    curves = [AccuracyCurve(f"β = {b}", accuracy_setting(b), Seen([0.0, 2.0], [0.5, 0.6], [0.01] * 2)) for b in (0, 1)]
+    seen = Seen([0.0, 2.0], [0.5, 0.6], [0.01] * 2, 20)
+    curves = [AccuracyCurve(f"β = {b}", accuracy_setting(b), seen) for b in (0, 1)]
     sheet = accuracy_sheet(curves, (-10.0, 10.0), title="Accuracy", subtitle="")
     opened(browser, write_sheet(sheet, tmp_path / "theory.html", ""), width, scheme)
 

@@ -1,15 +1,17 @@
 """The pages of the theory: one file, every line with its marks, and text that stays text."""
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from test_page import HOSTILE, LIMIT_BYTES, Outline, figures_of, without_plotly
 
 from loralaw.report.accuracy_sheet import AccuracyCurve, accuracy_sheet
 from loralaw.report.risk_sheet import RiskCurve, risk_sheet
 from loralaw.report.theory_plot import Seen
-from loralaw.report.theory_sheet import Sheet, write_sheet
+from loralaw.report.theory_sheet import Sheet, terminal_sheet, write_sheet
 from loralaw.theory.published import accuracy_setting, regression_setting
 
 
@@ -36,7 +38,7 @@ def test_the_page_asks_no_host_and_says_how_it_was_made(tmp_path: Path) -> None:
 
 def test_lines_marks_and_points_are_where_the_theory_has_them(tmp_path: Path) -> None:
     setting = accuracy_setting(0.5)
-    seen = Seen([-4.0, 2.0], [0.4, 0.64], [0.01, 0.002])
+    seen = Seen([-4.0, 2.0], [0.4, 0.64], [0.01, 0.002], 20)
     plot = figures_of(page_of(tmp_path, sheet_of(seen=seen)))["theory"]["0"]
     line, _, points, *marks = plot["data"]
     best = setting.best_row_scale()
@@ -64,12 +66,43 @@ def test_a_mark_outside_the_plot_is_not_drawn_and_not_in_the_legend() -> None:
 
 
 def test_how_far_points_are_off_is_said_and_shown() -> None:
-    predicted = 100 * float(accuracy_setting(0.5).predict(2.0).accuracy)
-    sheet = sheet_of(seen=Seen([2.0], [predicted / 100 + 0.03], [0.01]))
+    near, far = (float(accuracy_setting(0.5).predict(x).accuracy) for x in (2.0, 4.0))
+    sheet = sheet_of(seen=Seen([2.0, 4.0], [near + 0.03, far + 0.01], [0.01, 0.001], 20))
 
-    assert sheet.lead[-1] == "The 1 simulated point is at most 3.0 points (3.0 standard errors) off the theory."
-    assert sheet.numbers[1].rows[0][-1] == "+3.0"
+    # The second is nearer in points, but further for its standard error: both numbers are its own.
+    assert sheet.lead[-1] == (
+        "Of 2 simulated points, the furthest from the theory in standard errors is 1.0 points off (10 standard "
+        "errors): β = 0.5 at α = 4."
+    )
+    assert [row[-1] for row in sheet.numbers[1].rows] == ["+3.0", "+10"]
     assert len(sheet_of().numbers) == 1
+
+
+def test_few_draws_tell_no_standard_errors() -> None:
+    near, far = (float(accuracy_setting(0.5).predict(x).accuracy) for x in (2.0, 4.0))
+    sheet = sheet_of(seen=Seen([2.0, 4.0], [near + 0.03, far + 0.01], [0.01, 0.0001], 19))
+
+    assert sheet.lead[-1] == (
+        "The 2 simulated points are at most 3.0 points off the theory; 19 draws are too few to say whether that is "
+        "chance."
+    )
+
+
+def shown(sheet: Sheet, width: int) -> str:
+    screen = Console(width=width, file=StringIO())
+    screen.print(terminal_sheet(sheet))
+    assert isinstance(screen.file, StringIO)
+    return screen.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 140])
+def test_no_number_folds_in_a_narrow_terminal(width: int) -> None:
+    sheet = sheet_of(seen=Seen([-4.0, 2.0], [0.4, 0.64], [0.0123, 0.00212], 20))
+    lines = shown(sheet, width).splitlines()
+
+    assert max(map(len, lines)) <= width
+    for row in [row for numbers in sheet.numbers for row in numbers.rows]:
+        assert any(line.split()[-len(" ".join(row[1:]).split()) :] == " ".join(row[1:]).split() for line in lines)
 
 
 def test_the_risk_of_a_regression_has_its_own_words() -> None:

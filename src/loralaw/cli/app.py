@@ -24,6 +24,7 @@ from loralaw.cli import (
     train,
 )
 from loralaw.cli.console import printable
+from loralaw.cli.lasting_output import lasting
 from loralaw.errors import InputError, LoralawError
 
 app = typer.Typer(
@@ -55,14 +56,23 @@ app.add_typer(theory.app, name="theory")
 
 
 def main() -> None:
-    """Run the command line: exit code 2 for the user's mistakes, 1 for the machine's, 130 for Ctrl-C."""
-    if hasattr(sys.stdout, "reconfigure"):  # a terminal may know fewer characters than we print; errors are escaped
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        app()
-    except LoralawError as error:
-        Console(stderr=True).print(printable(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, InputError) else 1)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone; that is not an error
-        sys.exit(0)
+    """Run the command line: exit code 2 for the user's mistakes, 1 for the machine's, 130 for Ctrl-C.
+
+    Standard output that cannot be written stops no work; a full disk is told at the end, with exit code 1.
+    """
+    with lasting("stderr"), lasting("stdout") as output:
+        try:
+            app()
+        except LoralawError as error:
+            _tell(error)
+            sys.exit(2 if isinstance(error, InputError) else 1)
+        except SystemExit as end:
+            sys.stdout.flush()
+            if refusal := output.refusal():
+                _tell(refusal)
+                end.code = end.code or 1
+            raise
+
+
+def _tell(error: LoralawError) -> None:
+    Console(stderr=True).print(printable(f"error: {error}"), markup=False, highlight=False, soft_wrap=True)

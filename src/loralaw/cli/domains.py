@@ -24,12 +24,22 @@ def read_domains(folder: Path, names: Sequence[str]) -> dict[str, tuple["Floats"
         names: the domains.
 
     Raises:
-        DataError: no such folder or file, or one that holds something else.
+        DataError: no such folder or file, one that holds something else, or domains of different features.
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: {ACCEPTED}")
     read = _parquet if (folder / PARQUET).is_file() else _mat
-    return {name: _checked(*read(folder, name), name) for name in names}
+    domains = {name: _checked(*read(folder, name), name) for name in names}
+    widths = {name: rows.shape[1] for name, (rows, _) in domains.items()}
+    for name, width in widths.items():
+        if width != widths[names[0]]:
+            raise unusable(name, f"it has {width:,} features, the domain {names[0]} {widths[names[0]]:,}")
+    return domains
+
+
+def unusable(name: str, why: object) -> DataError:
+    """What is wrong with a domain, and what is accepted."""
+    return DataError(f"the domain {name} cannot be used ({why}): {ACCEPTED}")
 
 
 def _checked(rows: Any, given: Any, name: str) -> tuple["Floats", "Floats"]:
@@ -46,7 +56,7 @@ def _checked(rows: Any, given: Any, name: str) -> tuple["Floats", "Floats"]:
             raise InputError("labels other than 0 and 1")
         return features, labels("labels", 1 - 2 * zero_one, len(features))
     except (InputError, ValueError, TypeError) as error:
-        raise DataError(f"the domain {name} cannot be used ({error}): {ACCEPTED}") from None
+        raise unusable(name, error) from None
 
 
 def _parquet(folder: Path, name: str) -> tuple[Any, Any]:

@@ -51,7 +51,7 @@ def probe(
     ] = None,
 ) -> None:
     """Measure how much a saved LoRA adapter leans on its frozen base (MIUB), at every layer."""
-    from loralaw.cli.console import console
+    from loralaw.cli.console import console, printable
     from loralaw.store.atomic import write_json
     from loralaw.tasks import read_texts, sample
 
@@ -70,7 +70,7 @@ def probe(
         for part in _shown(result, data):
             screen.print(part)
     for path in filter(None, (json_, html)):
-        screen.print(str(path), markup=False, soft_wrap=True)
+        screen.print(printable(str(path)), markup=False, soft_wrap=True)
 
 
 def _check_places(data: Path, json_: Path | None, html: Path | None) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from loralaw.cli.console import printable
+
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study folder.", show_default=False)],
@@ -15,6 +17,6 @@ def report(
     from loralaw.store import open_study
 
     path = write_report(open_study(folder))
-    typer.echo(str(path))
+    typer.echo(printable(str(path)))
     if open_:
         typer.launch(str(path))

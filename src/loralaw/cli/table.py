@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loralaw.cli.console import printable
 from loralaw.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def table(
         _write(rows, output, form)
     except OSError as error:
         raise storage_error(output, error) from None
-    typer.echo(f"{output}: {rows.height} rows")
+    typer.echo(printable(f"{output}: {rows.height} rows"))
 
 
 def _write(rows: "pl.DataFrame", target: Path | BytesIO, form: Format) -> None:

@@ -14,7 +14,6 @@ from loralaw.cli.theory_options import (
     Simulate,
     To,
     asked_by_options,
-    check_size,
     ends_of,
     place_of,
     show,
@@ -72,9 +71,6 @@ def curve(
     from loralaw.theory import BinaryTarget
 
     ends, place = ends_of(from_, to), place_of(out, "curve")
-    if simulate is not None:
-        check_size(n_target, dim)
-        check_size(n_target if source_norm_sq is not None else n_source or N_SOURCE, dim)
     curves = []
     with asked_by_options():
         for seed, value in enumerate(beta or BETAS):
@@ -146,9 +142,6 @@ def regression(
     from loralaw.theory import regression as regression_of
 
     ends, place = ends_of(from_, to), place_of(out, "regression")
-    if simulate is not None:
-        check_size(dim, dim)
-        check_size(n_target, max(dim, n_outputs))
     curves = []
     with asked_by_options():
         for seed, inner in enumerate(source_target_inner or [200.0]):
@@ -196,6 +189,4 @@ def figure(
             typer.echo(f"{known:12}{about.about}")
         return
     place = place_of(out, name)
-    with asked_by_options():
-        sheet = make_figure(name, simulate, data)
-    show(sheet, place, open_)
+    show(make_figure(name, simulate, data), place, open_)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from loralaw.cli.theory_options import check_size
 from loralaw.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,26 +33,33 @@ class PublishedFigure:
     make: "Callable[[int, Path | None], Sheet]"
     n_draws: int = 0
     """Of the simulation where none are asked for; 0 where nothing is drawn."""
+    fewest_draws: int = 2
+    """From two on there is a standard error."""
     needs_data: bool = False
 
 
 def simulated(
     setting: "FineTuning | Regression", label: str, ends: tuple[float, float], n_draws: int, seed: int
 ) -> "Seen":
-    """Accuracies (risks of a regression) at some row scales; what is drawn is told on standard error."""
+    """Accuracies (risks of a regression) at some row scales; what is drawn is told on standard error.
+
+    Raises:
+        InputError: a simulation that no ordinary memory holds.
+    """
     import numpy as np
 
     from loralaw.report.theory_plot import Seen
     from loralaw.report.wording import counted
     from loralaw.theory import FineTuning, simulate
 
+    check_size(setting)
     typer.echo(f"simulating {label}: {counted(n_draws, 'draw')} of all training rows", err=True)
     x = [float(value) for value in np.linspace(*ends, N_SEEN)]
     if isinstance(setting, FineTuning):
         drawn = simulate(setting, x, n_replicates=n_draws, seed=seed)
-        return Seen(x, list(drawn.estimate.accuracy), list(drawn.standard_error.accuracy))
+        return Seen(x, list(drawn.estimate.accuracy), list(drawn.standard_error.accuracy), n_draws)
     risks = simulate(setting, x, n_replicates=n_draws, seed=seed)
-    return Seen(x, list(risks.estimate.risk), list(risks.standard_error.risk))
+    return Seen(x, list(risks.estimate.risk), list(risks.standard_error.risk), n_draws)
 
 
 def _accuracy(n_draws: int, data: Path | None) -> "Sheet":
@@ -106,14 +114,17 @@ def _draws_of(setting: "FineTuning", label: str, n_draws: int) -> "list[ScoreDra
 
 
 def _amazon(n_draws: int, data: Path | None) -> "Sheet":
-    from loralaw.cli.domains import read_domains
+    from loralaw.cli.domains import read_domains, unusable
     from loralaw.report.accuracy_sheet import accuracy_sheet
     from loralaw.report.wording import listed
     from loralaw.theory import published
 
     assert data is not None
     domains = read_domains(data, sorted({name for pair in published.AMAZON_PAIRS for name in pair}))
-    curves = [_pair(domains[a], domains[b], f"{a} → {b}", n_draws) for a, b in published.AMAZON_PAIRS]
+    for _, name in published.AMAZON_PAIRS:
+        if (n_rows := len(domains[name][0])) <= published.AMAZON_N_TARGET:
+            raise unusable(name, f"it has {n_rows} rows, of which {published.AMAZON_N_TARGET} train and the rest test")
+    curves = [_pair(domains, a, b, n_draws) for a, b in published.AMAZON_PAIRS]
     return accuracy_sheet(
         curves,
         published.AMAZON_ENDS,
@@ -129,24 +140,27 @@ def _amazon(n_draws: int, data: Path | None) -> "Sheet":
     )
 
 
-def _pair(
-    source: "tuple[Floats, Floats]", target: "tuple[Floats, Floats]", label: str, n_draws: int
-) -> "AccuracyCurve":
+def _pair(domains: "dict[str, tuple[Floats, Floats]]", source: str, target: str, n_draws: int) -> "AccuracyCurve":
     import numpy as np
 
+    from loralaw.cli.domains import unusable
     from loralaw.report.accuracy_sheet import AccuracyCurve
     from loralaw.report.theory_plot import Seen
     from loralaw.report.wording import counted
     from loralaw.theory import published
     from loralaw.theory.on_rows import fit_ridge, gaussian_setting, measure_on_rows
 
+    label = f"{source} → {target}"
     typer.echo(f"measuring {label}: {counted(n_draws, 'draw')} of {published.AMAZON_N_TARGET} rows", err=True)
-    weights = fit_ridge(*source, published.AMAZON_GAMMA_SOURCE)
+    weights = fit_ridge(*domains[source], published.AMAZON_GAMMA_SOURCE)
     x = [float(value) for value in np.linspace(*published.AMAZON_ENDS, N_MEASURED)]
     n, gamma = published.AMAZON_N_TARGET, published.AMAZON_GAMMA_TARGET
-    seen = measure_on_rows(weights, *target, x, n_target=n, gamma_target=gamma, n_draws=n_draws)
-    setting = gaussian_setting(weights, *target, n_target=n, gamma_target=gamma)
-    return AccuracyCurve(label, setting, Seen(x, list(seen.accuracy), list(seen.standard_error)))
+    try:
+        setting = gaussian_setting(weights, *domains[target], n_target=n, gamma_target=gamma)
+    except InputError as error:
+        raise unusable(target, error) from None
+    seen = measure_on_rows(weights, *domains[target], x, n_target=n, gamma_target=gamma, n_draws=n_draws)
+    return AccuracyCurve(label, setting, Seen(x, list(seen.accuracy), list(seen.standard_error), n_draws))
 
 
 def _best_measured(curve: "AccuracyCurve") -> str:
@@ -190,7 +204,7 @@ def _best_alpha(n_draws: int, data: Path | None) -> "Sheet":
 
 FIGURES = {
     "accuracy": PublishedFigure("accuracy against α, best and worst marked, for three similarities β", _accuracy, 20),
-    "scores": PublishedFigure("scores of both classes and the Gaussians predicted", _scores, 1),
+    "scores": PublishedFigure("scores of both classes and the Gaussians predicted", _scores, 1, fewest_draws=1),
     "amazon": PublishedFigure("accuracy against α on three pairs of Amazon domains", _amazon, 40, needs_data=True),
     "regression": PublishedFigure("risk of a regression against α, predicted and simulated", _regression, 400),
     "best-alpha": PublishedFigure("best α against β, n and γ, for a ridge and a known source", _best_alpha),
@@ -216,4 +230,9 @@ def make_figure(name: str, n_draws: int | None, data: Path | None) -> "Sheet":
         raise InputError(f"the figure {name} reads no data: leave out --data")
     if n_draws is not None and not figure.n_draws:
         raise InputError(f"the figure {name} simulates nothing: leave out --simulate")
+    if n_draws is not None and n_draws < figure.fewest_draws:
+        raise InputError(
+            f"--simulate={n_draws}: give at least {figure.fewest_draws} for the figure {name}, so that there is a "
+            "standard error"
+        )
     return figure.make(n_draws or figure.n_draws, data)

@@ -15,18 +15,23 @@ from loralaw.errors import InputError
 
 if TYPE_CHECKING:
     from loralaw.report.theory_sheet import Sheet
+    from loralaw.theory import FineTuning, Regression
 
 FURTHEST = 1e6
 MOST_ENTRIES = 100_000_000
-"""Of a matrix that a simulation draws: 0.8 GB."""
+"""Of a matrix that a simulation makes: 0.8 GB."""
 
 _OPTIONS = (
     "n_source", "n_target", "dim", "mu_norm", "mu_orth_norm", "beta", "gamma_source", "gamma_target", "dot_target_mean",
     "n_outputs", "noise_std", "gamma", "source_norm_sq", "target_norm_sq", "source_target_inner",
 )  # fmt: skip
 _NAMES = {name: "--" + name.replace("_", "-") for name in _OPTIONS}
-_NAMES |= {"norm_sq": "--source-norm-sq", "n_replicates": "--simulate"}
+_NAMES |= {"norm_sq": "--source-norm-sq"}
 """What a message of the theory calls an argument, and the command line the option."""
+
+_WORDS = "|".join(name for name in _NAMES if "_" in name)
+_ARGUMENT = re.compile(rf"^({'|'.join(_NAMES)})(?==)|(?<![-\w])({_WORDS})\b")
+"""Where a message means an argument: `dim=` at its start; a name that no plain word is like, anywhere."""
 
 NTarget = Annotated[int, typer.Option(metavar="N", help="n, rows to fine-tune on.")]
 Dim = Annotated[int, typer.Option(metavar="N", help="p, features.")]
@@ -53,9 +58,7 @@ def asked_by_options() -> Iterator[None]:
         with np.errstate(all="ignore"):
             yield
     except InputError as error:
-        names = "|".join(_NAMES)
-        message = re.sub(rf"(?<![-\w])({names})\b", lambda found: _NAMES[found[1]], str(error))
-        raise InputError(message) from None
+        raise InputError(_ARGUMENT.sub(lambda found: _NAMES[found[0]], str(error))) from None
 
 
 def ends_of(from_: float, to: float) -> Ends:
@@ -72,17 +75,31 @@ def ends_of(from_: float, to: float) -> Ends:
     return from_, to
 
 
-def check_size(n_rows: int, dim: int) -> None:
+def check_size(setting: "FineTuning | Regression") -> None:
     """Refuse a simulation that no ordinary memory holds.
 
     Raises:
-        InputError: it would draw more than `MOST_ENTRIES` numbers at once.
+        InputError: one of its matrices would have more than `MOST_ENTRIES` numbers.
     """
-    entries = min(n_rows, dim) * dim
+    from loralaw.theory import BinaryTarget, KnownSource, Regression, RidgeSource
+
+    if isinstance(setting, Regression):
+        n, dim, d = int(setting.n_target), int(setting.dim), int(setting.n_outputs)
+        entries, sizes = max(n, dim) * (dim + d), {"n_target": n, "dim": dim, "n_outputs": d}
+    else:
+        source, target = setting.source, setting.target
+        assert isinstance(target, BinaryTarget)
+        n, dim = int(target.n_target), int(target.dim)
+        sizes = {"n_target": n, "dim": dim}
+        if isinstance(source, RidgeSource):
+            n = max(n, int(source.n_source))
+            sizes = {"n_source": int(source.n_source), **sizes}
+        entries = (dim if isinstance(source, KnownSource) else min(n, dim)) * dim
     if entries > MOST_ENTRIES:
+        asked = ", ".join(f"{_NAMES[name]}={size:,}" for name, size in sizes.items())
         raise InputError(
-            f"--simulate with {n_rows:,} rows and --dim={dim:,} draws {entries:.2g} numbers at once: give fewer rows "
-            "or features, or leave out --simulate (the theory holds from about 100 features)"
+            f"--simulate with {asked} takes {entries:.2g} numbers at once, of at most {MOST_ENTRIES:,}: give fewer, "
+            "or leave out --simulate (the theory holds from about 100 features)"
         )
 
 
@@ -90,6 +107,8 @@ def place_of(out: Path | None, name: str) -> Path:
     """Where the page goes, refused before anything is computed if nothing can be written there."""
     from loralaw.store.atomic import check_place
 
+    if out == Path("-"):
+        raise InputError(f"--out=-: the page goes into a file, not to standard output: name it, as theory-{name}.html")
     place = out or Path(f"theory-{name}.html")
     check_place(place)
     return place
@@ -97,7 +116,7 @@ def place_of(out: Path | None, name: str) -> Path:
 
 def show(sheet: "Sheet", place: Path, open_: bool) -> None:
     """Write the page and print the answer, which is also shown where the disk refuses."""
-    from loralaw.cli.console import console
+    from loralaw.cli.console import console, printable
     from loralaw.report.theory_sheet import terminal_sheet, write_sheet
 
     screen = console()
@@ -105,6 +124,6 @@ def show(sheet: "Sheet", place: Path, open_: bool) -> None:
         write_sheet(sheet, place, shlex.join(["loralaw", *sys.argv[1:]]))
     finally:
         screen.print(terminal_sheet(sheet))
-    screen.print(f"\n{place}", markup=False, soft_wrap=True)
+    screen.print(printable(f"\n{place}"), markup=False, soft_wrap=True)
     if open_:
         typer.launch(str(place))

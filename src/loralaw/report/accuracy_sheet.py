@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,8 +110,8 @@ def _line(curve: AccuracyCurve, ends: tuple[float, float]) -> Line:
     }
     x = places(ends, [place for place, _ in marks.values()])
     y = [100 * float(value) for value in curve.setting.predict(x).accuracy]
-    seen = curve.seen and Seen(
-        curve.seen.x, [100 * value for value in curve.seen.y], [100 * error for error in curve.seen.stderr]
+    seen = curve.seen and replace(
+        curve.seen, y=[100 * value for value in curve.seen.y], stderr=[100 * error for error in curve.seen.stderr]
     )
     return Line(curve.label, x, y, marks_inside(marks, ends), seen)
 

@@ -55,7 +55,7 @@ def _figure(axis: BestRowScaleAxis, lines: list[Line]) -> dict[str, object]:
 
 
 def _sentence(axis: BestRowScaleAxis) -> str:
-    """Both ends, and the largest best α between them."""
+    """The lowest and the highest best α of the ridge source, and where they are."""
     finite = [(float(b), float(v)) for b, v in zip(axis.ridge, axis.values, strict=True) if math.isfinite(b)]
     (low, at_low), (high, at_high) = min(finite), max(finite)
     return (

@@ -8,6 +8,9 @@ from loralaw.report.theory_sheet import Numbers
 from loralaw.report.wording import counted, plain, significant
 from loralaw.theory.arguments import Floats
 
+ENOUGH_DRAWS = 20
+"""From so many on a standard error means something."""
+
 SeenLine = tuple[str, Seen, Floats]
 """Name of a line, its points, and what the theory predicts where they are, in the line's unit."""
 
@@ -15,16 +18,21 @@ SeenLine = tuple[str, Seen, Floats]
 def seen_sentence(lines: Sequence[SeenLine], word: str, unit: str) -> list[str]:
     """How far the points are from the theory, in a sentence; none without points."""
     apart = [
-        (abs(y - p), abs(_errors(y - p, e)))
-        for _, seen, predicted in lines
-        for y, e, p in zip(seen.y, seen.stderr, map(float, predicted), strict=True)
+        (abs(_errors(y - p, e)), abs(y - p), f"{label} at α = {plain(x)}")
+        for label, seen, predicted in lines
+        for x, y, e, p in zip(seen.x, seen.y, seen.stderr, map(float, predicted), strict=True)
     ]
     if not apart:
         return []
-    most, errors = max(gap for gap, _ in apart), max(e for _, e in apart)
-    far = f"at most {f'{significant(most, 2)} {unit}'.rstrip()} ({significant(errors, 2)} standard errors)"
-    points = f"{counted(len(apart), f'{word} point')} {'is' if len(apart) == 1 else 'are'}"
-    return [f"The {points} {far} off the theory."]
+    points = counted(len(apart), f"{word} point")
+    n_draws = min(seen.n_draws for _, seen, _ in lines)
+    if n_draws < ENOUGH_DRAWS:
+        far = f"at most {_in_unit(max(gap for _, gap, _ in apart), unit)} off the theory"
+        said = f"The {points} {'is' if len(apart) == 1 else 'are'} {far}"
+        return [f"{said}; {counted(n_draws, 'draw')} are too few to say whether that is chance."]
+    errors, gap, where = max(apart)
+    off = f"{_in_unit(gap, unit)} off ({significant(errors, 2)} standard errors)"
+    return [f"Of {points}, the furthest from the theory in standard errors is {off}: {where}."]
 
 
 def seen_numbers(lines: Sequence[SeenLine], word: str, unit: str) -> list[Numbers]:
@@ -39,10 +47,14 @@ def seen_numbers(lines: Sequence[SeenLine], word: str, unit: str) -> list[Number
     in_unit = f" ({unit})" if unit else ""
     headings = ["curve", "α", f"predicted{in_unit}", f"{word}{in_unit}", "apart (s.e.)"]
     note = (
-        "± is one standard error over draws, itself rough where draws are fewer than about 20. The points of one curve "
-        "come from the same draws: they err together."
+        f"± is one standard error over draws, itself rough where draws are fewer than about {ENOUGH_DRAWS}. The points "
+        "of one curve come from the same draws: they err together."
     )
     return [Numbers(f"Predicted and {word}", headings, rows, note)]
+
+
+def _in_unit(gap: float, unit: str) -> str:
+    return f"{significant(gap, 2)} {unit}".rstrip()
 
 
 def _errors(apart: float, error: float) -> float:

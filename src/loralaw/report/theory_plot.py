@@ -23,11 +23,12 @@ HEIGHT = 440
 
 @dataclass(frozen=True)
 class Seen:
-    """What was simulated or measured at some places of a line, with standard errors."""
+    """What was simulated or measured at some places of a line, with standard errors over draws."""
 
     x: list[float]
     y: list[float]
     stderr: list[float]
+    n_draws: int
 
 
 @dataclass(frozen=True)

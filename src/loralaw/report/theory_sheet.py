@@ -1,9 +1,11 @@
 """What the theory says, for the terminal and for a page of one file: sentences, plots, numbers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +13,9 @@ from loralaw.report.html_page import render_page
 from loralaw.report.plots import Figure
 from loralaw.report.theory_plot import Key
 from loralaw.store import write_text
+
+GAP = 2
+"""Between columns in the terminal."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def terminal_sheet(sheet: Sheet) -> RenderableType:
     parts: list[RenderableType] = [Text(sheet.title, style="bold"), Text(sheet.subtitle), Text()]
     parts += [Text(sentence) for sentence in sheet.lead]
     for numbers in sheet.numbers:
-        parts += [Text(), Text(numbers.title, style="bold"), _table(numbers)]
+        parts += [Text(), Text(numbers.title, style="bold"), _Table(numbers)]
         parts += [Text(numbers.note)] if numbers.note else []
     parts += [Text(), *(Text(note) for note in sheet.notes)] if sheet.notes else []
     return Group(*parts)
@@ -77,10 +82,38 @@ def write_sheet(sheet: Sheet, path: Path, command: str) -> Path:
     return path
 
 
-def _table(numbers: Numbers) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, heading in enumerate(numbers.headings):
-        table.add_column(Text(heading), justify="right" if column else "left", overflow="fold")
-    for row in numbers.rows:
-        table.add_row(*map(Text, row))
-    return table
+class _Table:
+    """A table that knows how wide the terminal is: headings and names fold before any number does."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        headings, rows = self._numbers.headings, self._numbers.rows
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column, width in enumerate(_widths(headings, rows, options.max_width)):
+            table.add_column(
+                Text(headings[column]), justify="right" if column else "left", overflow="fold", width=width
+            )
+        for row in rows:
+            table.add_row(*map(Text, row))
+        yield table
+
+
+def _widths(headings: list[str], rows: list[list[str]], room: int) -> Sequence[int | None]:
+    """Of all columns; what is left over goes to the first that could use it. None where not even the numbers fit."""
+    columns = list(zip(*rows, strict=True))
+    cells = [max(map(cell_len, column)) for column in columns]
+    pairs = list(zip(headings, cells, strict=True))
+    whole = [max(cell_len(heading), cell) for heading, cell in pairs]
+    words = [max([cell, *map(cell_len, heading.split())]) for heading, cell in pairs]
+    for least in (words, cells, [1, *cells[1:]]):
+        spare = room - sum(least) - GAP * (len(least) - 1)
+        if spare >= 0:
+            widths = []
+            for wanted, width in zip(whole, least, strict=True):
+                more = min(spare, wanted - width)
+                widths.append(width + more)
+                spare -= more
+            return widths
+    return [None] * len(headings)
