@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from loralaw.theory.isotropic import resolvent, row_scale_curve
-
 Floats = NDArray[np.float64]
 Rows = tuple[Floats, Floats]
 
@@ -14,20 +12,29 @@ def published_row_scale(source: Rows, target: Rows, n_target: int, gamma_source:
 
     μ̃² is the inner product of the two class means without its sign, β the projection on the source's mean, and the
     second moment of the ridge source has (1 - h̃)(1 - 2μ̃²/λ̃) where the variance of w̃ belongs. The length of the
-    orthogonal part is multiplied with sqrt(1 - β²) once too often.
+    orthogonal part is multiplied with sqrt(1 - β²) once too often. What comes out is where mean/sd is stationary, which
+    need not be its maximum.
     """
     (vector, mu2), (target_vector, _) = _means(*source), _means(*target)
-    beta = float(vector @ target_vector) / mu2
+    dim, beta = len(vector), float(vector @ target_vector) / mu2
     orth = float(np.linalg.norm(target_vector - beta * vector))
-    dim = np.asarray(float(len(vector)))
-    kappa, h, _ = resolvent(np.asarray(float(len(source[1]))), dim, np.asarray(gamma_source))
-    lam = mu2 + 1 + kappa
-    norm_sq = mu2 / lam**2 + (1 - h) * (1 - 2 * mu2 / lam)
-    mean_norm_sq = np.asarray(beta**2 * mu2 + (1 - beta**2) * orth**2)
-    n = np.asarray(float(n_target))
-    curve = row_scale_curve(n, dim, np.asarray(gamma_target), mean_norm_sq, beta * mu2 / lam, norm_sq)
-    with np.errstate(invalid="ignore"):  # that second moment may be below the squared mean
-        return float(curve.best_row_scale().best)
+    m2 = beta**2 * mu2 + (1 - beta**2) * orth**2
+    kappa_source, h_source = _fit(dim / len(source[1]), gamma_source)
+    kappa, h = _fit(dim / n_target, gamma_target)
+    lam_source, lam = mu2 + 1 + kappa_source, m2 + 1 + kappa
+    c, s = beta * mu2 / lam_source, mu2 / lam_source**2 + (1 - h_source) * (1 - 2 * mu2 / lam_source)
+    a0, a1, eta = m2 / lam, kappa * c / lam, dim / n_target
+    b0 = a0 / h * ((m2 + 1) / lam - 2 * (1 - h)) + (1 - h) / h
+    b1 = 2 * a1 * (1 - kappa / (h * lam))
+    b2 = kappa**2 / h * ((c / lam) ** 2 + (1 - h) / eta * (s + c**2 / lam * (m2 / lam - 2)))
+    return (2 * a1 * b0 - a0 * b1) / (2 * a0 * b2 - a1 * b1)
+
+
+def _fit(eta: float, gamma: float) -> tuple[float, float]:
+    """κ and h of a ridge fit, as published."""
+    delta = (eta - gamma - 1 + np.sqrt((eta - gamma - 1) ** 2 + 4 * eta * gamma)) / (2 * gamma)
+    kappa = gamma * (1 + delta)
+    return float(kappa), float(1 - eta / (1 + kappa) ** 2)
 
 
 def published_draw(n_rows: int, n_target: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

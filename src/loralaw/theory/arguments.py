@@ -15,8 +15,10 @@ _LARGEST = 1e50  # products of several must not overflow
 def real(name: str, value: ArrayLike) -> Floats:
     """Finite real numbers of any shape, as float64."""
     numbers = _numbers(name, value)
-    numbers = _where(name, numbers, np.isfinite(numbers), "give finite numbers")
-    return _where(name, numbers, np.abs(numbers) <= _LARGEST, f"give numbers of at most {_LARGEST:g}")
+    accepted = np.abs(numbers) <= _LARGEST  # one look is enough, as a rule
+    if not accepted.all():
+        _where(name, numbers, np.isfinite(numbers), "give finite numbers")
+    return _where(name, numbers, accepted, f"give numbers of at most {_LARGEST:g}")
 
 
 def positive(name: str, value: ArrayLike) -> Floats:
@@ -147,7 +149,7 @@ def _numbers(name: str, value: ArrayLike) -> Floats:
 
 
 def _where(name: str, numbers: Floats, accepted: NDArray[Any], advice: str) -> Floats:
-    if np.all(accepted):
+    if accepted.all():
         return numbers
     first = numbers[~accepted].flat[0]
     if numbers.ndim == 0:
