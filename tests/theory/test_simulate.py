@@ -116,3 +116,5 @@ def test_refusals() -> None:
         simulate(FineTuning(KnownSource(1.0, 3.0), BinaryTarget(10, 20, 1.0, 1.0, 0.5, 1.0)), 1.0)
     with pytest.raises(InputError, match="at least 2, so that there is a direction across"):
         simulate(ridge_source(**{**SETTING, "dim": 1}), 1.0)
+    with pytest.raises(InputError, match="a penalty of this setting is lost beside its means"):
+        simulate(ridge_source(**{**SETTING, "mu_norm": 1e49}), 1.0)

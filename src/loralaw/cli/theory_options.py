@@ -81,7 +81,7 @@ def check_size(setting: "FineTuning | Regression") -> None:
     Raises:
         InputError: one of its matrices would have more than `MOST_ENTRIES` numbers.
     """
-    from loralaw.theory import BinaryTarget, KnownSource, Regression, RidgeSource
+    from loralaw.theory import BinaryTarget, Regression, RidgeSource
 
     if isinstance(setting, Regression):
         n, dim, d = int(setting.n_target), int(setting.dim), int(setting.n_outputs)
@@ -94,7 +94,7 @@ def check_size(setting: "FineTuning | Regression") -> None:
         if isinstance(source, RidgeSource):
             n = max(n, int(source.n_source))
             sizes = {"n_source": int(source.n_source), **sizes}
-        entries = (dim if isinstance(source, KnownSource) else min(n, dim)) * dim
+        entries = min(n, dim) * dim
     if entries > MOST_ENTRIES:
         asked = ", ".join(f"{_NAMES[name]}={size:,}" for name, size in sizes.items())
         raise InputError(

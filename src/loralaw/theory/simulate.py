@@ -77,7 +77,13 @@ def simulate(
     if not isinstance(setting, FineTuning | Regression):
         raise InputError(f"setting is a {type(setting).__name__}: give a FineTuning or a Regression")
     draw = _regression_draw(setting) if isinstance(setting, Regression) else _binary_draw(setting)
-    draws = np.stack([draw(rng, alpha) for rng in np.random.default_rng(one_seed("seed", seed)).spawn(n)])
+    generators = np.random.default_rng(one_seed("seed", seed)).spawn(n)
+    try:
+        draws = np.stack([draw(rng, alpha) for rng in generators])
+    except np.linalg.LinAlgError:
+        raise InputError(
+            "a penalty of this setting is lost beside its means: give a larger gamma, or smaller means"
+        ) from None
     kind = RegressionPrediction if isinstance(setting, Regression) else Prediction
     error = draws.std(axis=0, ddof=1) / np.sqrt(n)
     return Simulation(kind(*(x[()] for x in draws.mean(axis=0))), kind(*(x[()] for x in error)), n)
@@ -191,7 +197,7 @@ def _vector_with(norm_sq: float, dot: float, mean: Floats) -> Floats:
     length = float(np.linalg.norm(mean))
     along = dot / length if length else 0.0
     across_sq = norm_sq - along**2
-    frame = np.linalg.qr(np.column_stack([mean, *np.eye(len(mean))[:2]]))[0]  # its first axis is along the mean
+    frame = np.linalg.qr(np.column_stack([mean, *np.eye(2, len(mean))]))[0]  # its first axis is along the mean
     made: Floats = along * frame[:, 0] * np.sign(frame[:, 0] @ mean or 1.0)
     if across_sq > 0:
         if len(mean) < 2:
