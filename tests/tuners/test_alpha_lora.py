@@ -455,6 +455,43 @@ def test_a_copy_is_a_model_of_its_own() -> None:
     assert not torch.equal(output(copied, adapter_names=names), output(model, adapter_names=names))
 
 
+adapted_again = pytest.mark.filterwarnings(
+    "ignore:You are trying to modify a model with PEFT for a second time", "ignore:Already found a `peft_config`"
+)
+
+
+@adapted_again
+@pytest.mark.parametrize("case", ["linear", "embedding", "Conv1D", "convolutions"])
+def test_a_base_model_that_is_adapted_again_begins_anew(case: str) -> None:
+    """PEFT then calls the variant itself, on the layers of the first time."""
+    base, first = CASES[case].base(), CASES[case].adapted()
+    name = list(row_scales(first))[-1]
+    as_if_trained(get_peft_model(base, CASES[case].config(init_row_scale=3.0)))
+    again = get_peft_model(base, CASES[case].config(init_row_scale={name: 0.5}))
+    assert {n: set(alpha.tolist()) for n, alpha in row_scales(again).items()} == {
+        n: {0.5 if n == name else 1.0} for n in row_scales(first)
+    }
+
+
+@adapted_again
+def test_an_adapter_that_is_made_again_without_tasks_has_none() -> None:
+    base = llama()
+    get_peft_model(base, CASES["linear"].config(row_scale_tasks=["a", "b"], init_row_scale=2.0))
+    again = get_peft_model(base, CASES["linear"].config())
+    assert all(bool((alpha == 1).all()) for alpha in row_scales(again).values())
+    assert not [name for name in adapter_parameters(again) if f"{ROW_SCALE}:" in name]
+
+
+@adapted_again
+def test_an_adapter_that_is_loaded_again_is_the_saved_one(tmp_path: Path) -> None:
+    saved = as_if_trained(CASES["all-linear, rslora"].adapted(init_row_scale={"model.layers.0.mlp.up_proj": 2.0}))
+    saved.save_pretrained(tmp_path)
+    base = llama()
+    PeftModel.from_pretrained(base, tmp_path)
+    again = PeftModel.from_pretrained(base, tmp_path)
+    assert torch.equal(output(again), output(saved))
+
+
 def test_it_cannot_be_turned_into_plain_lora() -> None:
     model = as_if_trained(CASES["linear"].adapted())
     layer = model.base_model.model.model.layers[0].self_attn.q_proj

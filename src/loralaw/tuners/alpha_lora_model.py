@@ -122,7 +122,7 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
         if by_authors and adapter_name in layer.lora_A:
             _draw_as_authors(layer.lora_A[adapter_name].weight, layer.r[adapter_name])
         layer.lora_variant[adapter_name] = RowScaleVariant()
-        RowScaleVariant.init(layer, adapter_name, lora_config, start=lora_config.row_scale_of(current_key))
+        RowScaleVariant.init(layer, adapter_name, lora_config, target_name=current_key)
 
 
 def check_parent(parent: nn.Module, name: str) -> None:

@@ -46,6 +46,10 @@ def add_row_scales(layer: Any, adapter: str, new: Callable[[], RowScale], tasks:
         layer.row_scale_task = {}
         layer.other_param_names = (*layer.other_param_names, "row_scale_task")
         layer.register_load_state_dict_pre_hook(_check_loaded)
+    layer.row_scale_task.pop(adapter, None)
+    for _, scales in _containers(layer):  # where the adapter's name is used again
+        if adapter in scales:
+            del scales[adapter]
     for name in [ROW_SCALE] if tasks is None else map(_container, tasks):
         if name not in layer.adapter_layer_names:
             layer.add_module(name, nn.ModuleDict())

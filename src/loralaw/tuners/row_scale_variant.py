@@ -27,16 +27,19 @@ class RowScaleVariant(LoraVariant):  # type: ignore[misc]  # peft has no types
         return False
 
     @staticmethod
-    def init(module: Any, adapter_name: str, config: AlphaLoraConfig, *, start: float, **_: Any) -> None:
-        """Give the layer its α for a new adapter, all entries `start`: trained if the adapter is active, as PEFT does
-        with A and B."""
+    def init(module: Any, adapter_name: str, config: AlphaLoraConfig, *, target_name: str = "", **_: Any) -> None:
+        """Give the layer its α for a new adapter, trained if the adapter is active, as PEFT does with A and B.
+
+        PEFT calls this too, where a layer gets an adapter of a name that it has already, and with the same names of
+        arguments: `target_name` is the layer's whole name in the base model.
+        """
         like = (
             module.lora_embedding_A[adapter_name]
             if isinstance(module, Embedding)
             else module.lora_A[adapter_name].weight
         )
         n_space_dims = module.get_base_layer().weight.dim() - 2 if isinstance(module, ConvNd) else 0
-        new = partial(RowScale, module.out_features, start, n_space_dims, like)
+        new = partial(RowScale, module.out_features, config.row_scale_of(target_name), n_space_dims, like)
         add_row_scales(module, adapter_name, new, config.row_scale_tasks)
         freeze_row_scales(module, adapter_name, all_of_them=not config.train_row_scale)
         if config.inference_mode or adapter_name not in module.active_adapters:
