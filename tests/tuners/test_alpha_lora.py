@@ -379,6 +379,26 @@ def test_bfloat16_keeps_alpha_in_float32() -> None:
         assert float((output(model) - output(llama())).norm() / output(llama()).norm()) < 0.05
 
 
+def test_alpha_is_not_rounded_to_the_base_models_type(tmp_path: Path) -> None:
+    config = CASES["linear"].config(init_row_scale=1.02)
+    model = get_peft_model(llama().bfloat16(), config)
+    assert {float(alpha[0]) for alpha in row_scales(model).values()} == {float(torch.tensor(1.02))}
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(llama().bfloat16(), tmp_path)
+    assert {float(alpha[0]) for alpha in row_scales(again).values()} == {float(torch.tensor(1.02))}
+
+    as_is = get_peft_model(llama().bfloat16(), config, autocast_adapter_dtype=False)  # α too is what A and B are
+    assert {p.dtype for p in adapter_parameters(as_is).values()} == {torch.bfloat16}
+    with torch.no_grad():
+        assert output(as_is).dtype == torch.bfloat16
+    injected = inject_adapter_in_model(config, llama().bfloat16())
+    assert float(next(iter(row_scales(injected).values()))[0]) == float(torch.tensor(1.02))
+    assert output(injected).dtype == torch.bfloat16
+    loss = injected(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    assert all(alpha.grad is not None for alpha in row_scale_parameters(injected).values())
+
+
 def test_recomputing_is_the_product_of_the_forward_pass() -> None:
     """Under autocast too, although the backward pass is outside of it."""
     model = CASES["recompute"].adapted()

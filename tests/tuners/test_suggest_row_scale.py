@@ -558,6 +558,27 @@ def test_names_that_nothing_would_hold(given: dict[str, float], words: list[str]
     assert type(base.model.layers[0].self_attn.q_proj) is nn.Linear
 
 
+@pytest.mark.parametrize("given", [{"model.layers.0.self_attn.q_proj": 1e5}, -1e5])
+def test_row_scales_that_the_model_cannot_hold(given: Any) -> None:
+    base = llama().half()
+    with pytest.raises(InputError, match=r"init_row_scale.*=-?100000: .*float16, .* up to 65504: .* bfloat16"):
+        get_peft_model(base, CASES["linear"].config(init_row_scale=given))
+    assert type(base.model.layers[0].self_attn.q_proj) is nn.Linear
+    get_peft_model(llama().bfloat16(), CASES["linear"].config(init_row_scale=given))
+
+
+@pytest.mark.parametrize("value", [math.nan, "2"])
+def test_a_configuration_is_checked_again_where_it_is_used(value: Any) -> None:
+    name, base = "model.layers.0.self_attn.q_proj", llama()
+    config = CASES["all-linear, rslora"].config(init_row_scale={name: 2.0})
+    config.init_row_scale[name] = value
+    with pytest.raises(InputError, match=re.escape(f'init_row_scale["{name}"]={value!r}')):
+        get_peft_model(base, config)
+    assert type(base.model.layers[0].self_attn.q_proj) is nn.Linear
+    config.init_row_scale = suggest(base, texts())
+    assert row_scales(get_peft_model(base, config))[name][0] == pytest.approx(config.init_row_scale[name])
+
+
 def test_names_where_peft_chooses_the_layers() -> None:
     config = AlphaLoraConfig(r=2, init_row_scale={"model.layers.0.self_attn.o_proj": 2.0})  # its choice: q and v
     with pytest.raises(InputError, match="target_modules leaves this layer alone"):
