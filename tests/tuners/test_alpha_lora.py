@@ -379,6 +379,26 @@ def test_bfloat16_keeps_alpha_in_float32() -> None:
         assert float((output(model) - output(llama())).norm() / output(llama()).norm()) < 0.05
 
 
+def test_alpha_is_not_rounded_to_the_base_models_type(tmp_path: Path) -> None:
+    config = CASES["linear"].config(init_row_scale=1.02)
+    model = get_peft_model(llama().bfloat16(), config)
+    assert {float(alpha[0]) for alpha in row_scales(model).values()} == {float(torch.tensor(1.02))}
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(llama().bfloat16(), tmp_path)
+    assert {float(alpha[0]) for alpha in row_scales(again).values()} == {float(torch.tensor(1.02))}
+
+    as_is = get_peft_model(llama().bfloat16(), config, autocast_adapter_dtype=False)  # α too is what A and B are
+    assert {p.dtype for p in adapter_parameters(as_is).values()} == {torch.bfloat16}
+    with torch.no_grad():
+        assert output(as_is).dtype == torch.bfloat16
+    injected = inject_adapter_in_model(config, llama().bfloat16())
+    assert float(next(iter(row_scales(injected).values()))[0]) == float(torch.tensor(1.02))
+    assert output(injected).dtype == torch.bfloat16
+    loss = injected(input_ids=IDS, labels=IDS).loss
+    loss.backward()
+    assert all(alpha.grad is not None for alpha in row_scale_parameters(injected).values())
+
+
 def test_recomputing_is_the_product_of_the_forward_pass() -> None:
     """Under autocast too, although the backward pass is outside of it."""
     model = CASES["recompute"].adapted()
@@ -453,6 +473,43 @@ def test_a_copy_is_a_model_of_its_own() -> None:
         for parameter in adapter_parameters(model).values():
             parameter.zero_()
     assert not torch.equal(output(copied, adapter_names=names), output(model, adapter_names=names))
+
+
+adapted_again = pytest.mark.filterwarnings(
+    "ignore:You are trying to modify a model with PEFT for a second time", "ignore:Already found a `peft_config`"
+)
+
+
+@adapted_again
+@pytest.mark.parametrize("case", ["linear", "embedding", "Conv1D", "convolutions"])
+def test_a_base_model_that_is_adapted_again_begins_anew(case: str) -> None:
+    """PEFT then calls the variant itself, on the layers of the first time."""
+    base, first = CASES[case].base(), CASES[case].adapted()
+    name = list(row_scales(first))[-1]
+    as_if_trained(get_peft_model(base, CASES[case].config(init_row_scale=3.0)))
+    again = get_peft_model(base, CASES[case].config(init_row_scale={name: 0.5}))
+    assert {n: set(alpha.tolist()) for n, alpha in row_scales(again).items()} == {
+        n: {0.5 if n == name else 1.0} for n in row_scales(first)
+    }
+
+
+@adapted_again
+def test_an_adapter_that_is_made_again_without_tasks_has_none() -> None:
+    base = llama()
+    get_peft_model(base, CASES["linear"].config(row_scale_tasks=["a", "b"], init_row_scale=2.0))
+    again = get_peft_model(base, CASES["linear"].config())
+    assert all(bool((alpha == 1).all()) for alpha in row_scales(again).values())
+    assert not [name for name in adapter_parameters(again) if f"{ROW_SCALE}:" in name]
+
+
+@adapted_again
+def test_an_adapter_that_is_loaded_again_is_the_saved_one(tmp_path: Path) -> None:
+    saved = as_if_trained(CASES["all-linear, rslora"].adapted(init_row_scale={"model.layers.0.mlp.up_proj": 2.0}))
+    saved.save_pretrained(tmp_path)
+    base = llama()
+    PeftModel.from_pretrained(base, tmp_path)
+    again = PeftModel.from_pretrained(base, tmp_path)
+    assert torch.equal(output(again), output(saved))
 
 
 def test_it_cannot_be_turned_into_plain_lora() -> None:

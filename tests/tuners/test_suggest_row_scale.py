@@ -2,6 +2,7 @@
 
 import doctest
 import math
+import re
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from adapted_models import CASES, convolutions, gpt2, llama
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM
 
@@ -19,7 +21,7 @@ from loralaw.models import find_model
 from loralaw.tuners import AlphaLoraConfig, RowScaleSuggestion, line_search, row_scale_drift, row_scales
 from loralaw.tuners import suggest_row_scale as suggest
 from loralaw.tuners.row_scale_layers import frozen_layers
-from loralaw.tuners.scaled_losses import batch_losses, measure_slopes
+from loralaw.tuners.scaled_losses import NOT_READ, batch_losses, measure_slopes
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 IN, OUT, PER_BATCH = 6, 5, 16
@@ -147,6 +149,64 @@ def test_what_the_held_out_batches_contradict_is_not_suggested() -> None:
     assert suggestion.layers[0]["reason"] == "the loss of the held-out batches did not fall enough"
 
 
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_loss_that_is_not_finite(alpha: float, number: int) -> None:
+    """In a batch that is to check no less than in one of the others, and also where there is nothing to check."""
+    model, data = regression(alpha)
+    data[number]["labels"][0] = math.nan
+    with pytest.raises(InputError, match=f"the loss of batch {number} is nan: leave out"):
+        suggest(model, data)
+
+
+class Overflows(Regression):
+    """Its loss is infinite where the layer puts out more than it does."""
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        loss = super().forward(x, labels)["loss"]
+        y = self.layer(x)
+        is_larger = bool((y[0] / (x[0] @ self.layer.weight.T) > 1.5).all())
+        return {"loss": loss * math.inf if is_larger and bool(labels[0, 0] == 7) else loss}
+
+
+def test_a_loss_that_is_not_finite_with_the_suggestion() -> None:
+    torch.manual_seed(0)
+    model = Overflows()
+    _, data = regression(2.0)
+    data = [{"x": batch["x"], "labels": 2 * model.layer(batch["x"]).detach()} for batch in data]
+    data[5]["labels"][0, 0] = 7
+    suggestion = suggest(model, data)
+    assert suggestion.row_scales == {"layer": 1.0}
+    assert suggestion.held_out_change is suggestion.held_out_standard_error is None
+    assert suggestion.status.endswith("with others the loss of 1 of the 4 held-out batches is not finite.")
+
+
+def test_batches_that_do_not_differ_are_no_evidence() -> None:
+    model, data = regression(2.0, n_batches=10)
+    same_batch = suggest(model, data[:1] * 10)
+    assert same_batch.row_scales == {"layer": 1.0}
+    assert same_batch.held_out_standard_error == 0
+    assert same_batch.status.endswith("the same in each: they show nothing.")
+    row = {name: value[:1].expand(PER_BATCH, -1) for name, value in data[0].items()}
+    same_row = suggest(model, [row] * 10)
+    assert same_row.row_scales == {"layer": 1.0}
+    assert not same_row.has_evidence
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_outputs_whose_squares_leave_the_range(size: float) -> None:
+    class Scaled(Regression):
+        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            return {"loss": nn.functional.mse_loss(self.layer(x) / size, labels)}
+
+    _, data = regression(2.0)
+    model = Scaled()
+    with torch.no_grad():
+        model.layer.weight.mul_(size)
+    with pytest.raises(InputError, match="layer: what this layer puts out is too small or too large to be squ"):
+        suggest(model, data)
+
+
 @pytest.mark.parametrize("lowest", [0.002, 0.04, 0.1, 0.3, 0.61, 0.9, 2.0])
 def test_the_line_search(lowest: float) -> None:
     asked = []
@@ -215,11 +275,21 @@ def test_layers_that_are_called_twice_or_never() -> None:
     assert reasons == {
         "idle": "the model does not call this layer on these data",
         "table": "its output of the shape (1, 6) has not one entry for each of 8 examples",
-        "unread": "the loss does not depend on what this layer puts out",
+        "unread": NOT_READ,
     }
     assert all(of(suggestion, name)["t"] is None for name in reasons)
     with pytest.raises(InputError, match="none of the 1 layers can be measured; idle: the model does not call"):
         suggest(model, data, target_modules=["idle"])
+
+
+def test_a_layer_whose_outputs_are_cut_to_0_has_no_evidence() -> None:
+    class Cut(Regression):
+        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            return {"loss": (torch.relu(self.layer(x) - 1e3) + x[:, :1] - labels).square().mean()}
+
+    row = suggest(Cut(), regression(2.0)[1]).layers[0]
+    assert (row["slope"], row["standard_error"], row["t"]) == (0, 0, None)
+    assert row["reason"] == "the slope of the loss is the same in all examples"
 
 
 def test_padding_does_not_count() -> None:
@@ -352,6 +422,64 @@ def test_frozen_models_and_callers_without_gradients() -> None:
         assert suggest(llama().requires_grad_(False), texts()).row_scales == expected.row_scales
 
 
+def test_callers_in_inference_mode() -> None:
+    model, data = regression(2.0)
+    with torch.inference_mode(), pytest.raises(InputError, match=r"under torch\.inference_mode\(\).*call it outside"):
+        suggest(model, data)
+
+
+class Checkpointed(nn.Module):
+    """Two layers, of which the second's are computed again for the backward pass."""
+
+    def __init__(self, use_reentrant: bool | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.use_reentrant = nn.Linear(IN, IN), nn.Linear(IN, OUT), use_reentrant
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        y = self.first(x)
+        if self.use_reentrant is None:
+            y = torch.tanh(self.second(y))
+        else:
+            y = checkpoint(lambda y: torch.tanh(self.second(y)), y, use_reentrant=self.use_reentrant)
+        return {"loss": nn.functional.mse_loss(y, labels)}
+
+
+def test_checkpoints_in_evaluation_mode() -> None:
+    _, data = regression(2.0)
+    expected, found = suggest(Checkpointed(None), data), suggest(Checkpointed(False), data)
+    assert expected.has_evidence
+    assert found.layers == expected.layers
+    with pytest.raises(InputError, match=r"use_reentrant=True, which.*give it use_reentrant=False"):
+        suggest(Checkpointed(True), data)
+
+
+class WithoutGradients(Regression):
+    """A part or all of it is cut off."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        with torch.set_grad_enabled(self.how != "no_grad"):
+            loss = super().forward(x, labels)["loss"]
+        return {"loss": loss.detach() if self.how == "detach" else loss}
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("no_grad", r"the model calls this layer without gradients: under torch\.no_grad\(\)"),
+        ("detach", "the loss has no gradient in what this layer puts out: .* was detached from it"),
+    ],
+)
+def test_models_without_gradients(how: str, words: str) -> None:
+    _, data = regression(2.0)
+    with pytest.raises(InputError, match=f"none of the 1 layers can be measured; layer: {words}"):
+        suggest(WithoutGradients(how), data)
+
+
 def test_the_table_can_be_read() -> None:
     model = llama()
     suggestion = suggest(model, texts(), target_modules=["q_proj", "up_proj", "down_proj"])
@@ -430,6 +558,27 @@ def test_names_that_nothing_would_hold(given: dict[str, float], words: list[str]
     assert type(base.model.layers[0].self_attn.q_proj) is nn.Linear
 
 
+@pytest.mark.parametrize("given", [{"model.layers.0.self_attn.q_proj": 1e5}, -1e5])
+def test_row_scales_that_the_model_cannot_hold(given: Any) -> None:
+    base = llama().half()
+    with pytest.raises(InputError, match=r"init_row_scale.*=-?100000: .*float16, .* up to 65504: .* bfloat16"):
+        get_peft_model(base, CASES["linear"].config(init_row_scale=given))
+    assert type(base.model.layers[0].self_attn.q_proj) is nn.Linear
+    get_peft_model(llama().bfloat16(), CASES["linear"].config(init_row_scale=given))
+
+
+@pytest.mark.parametrize("value", [math.nan, "2"])
+def test_a_configuration_is_checked_again_where_it_is_used(value: Any) -> None:
+    name, base = "model.layers.0.self_attn.q_proj", llama()
+    config = CASES["all-linear, rslora"].config(init_row_scale={name: 2.0})
+    config.init_row_scale[name] = value
+    with pytest.raises(InputError, match=re.escape(f'init_row_scale["{name}"]={value!r}')):
+        get_peft_model(base, config)
+    assert type(base.model.layers[0].self_attn.q_proj) is nn.Linear
+    config.init_row_scale = suggest(base, texts())
+    assert row_scales(get_peft_model(base, config))[name][0] == pytest.approx(config.init_row_scale[name])
+
+
 def test_names_where_peft_chooses_the_layers() -> None:
     config = AlphaLoraConfig(r=2, init_row_scale={"model.layers.0.self_attn.o_proj": 2.0})  # its choice: q and v
     with pytest.raises(InputError, match="target_modules leaves this layer alone"):
@@ -459,12 +608,14 @@ LABELLED = [{**row, "labels": torch.ones(2)} for row in ROWS]
         (NoLoss(), ROWS, "NoLoss has no loss, and batch 0 holds x and no labels: add them"),
         (NoLoss(), LABELLED, "has no loss, though batch 0 holds x, labels: give a model whose forward computes one"),
         (NoLoss(math.nan), ROWS, "the loss of batch 0 is nan.*-100.*bfloat16"),
-        (NoLoss(torch.ones(3)), ROWS, r"has the shape \(3,\).*one number"),
+        (NoLoss(torch.ones(3)), ROWS, r"has the shape \(3,\).*one real number"),
+        (NoLoss(torch.tensor(1j)), ROWS, r"is in torch.complex64.*one real number"),
         (NoLoss(1.0), ROWS[:7], "7 batches, and at least 8 are needed"),
         (NoLoss(1.0), ROWS[0], "data is one dict: half of the batches check"),
         (NoLoss(1.0), "text", "data is of type str: give a DataLoader"),
         (NoLoss(1.0), [(1, 2)] * 8, "batch 0 is of type tuple"),
         (NoLoss(1.0), [{"x": [1, 2]}] * 8, "batch 0 holds x, none a tensor"),
+        (NoLoss(1.0), [{"x": torch.ones(2, IN), 3: 1}] * 8, "batch 0 has the name 3, which is no text"),
         ("a model", ROWS, "the model is of type str"),
         (nn.ReLU(), ROWS, r"target_modules='all-linear' names no layer of ReLU"),
     ],
@@ -477,6 +628,11 @@ def test_refusals(model: Any, data: Any, words: str) -> None:
 def test_refused_layers() -> None:
     with pytest.raises(InputError, match=r"\['layr'\] names no layer of NoLoss\. Did you mean \"layer\"\?"):
         suggest(NoLoss(1.0), ROWS, target_modules=["layr"])
+    for target_modules in (5, [None], ["layer", 3]):
+        with pytest.raises(InputError, match=re.escape(f"target_modules={target_modules!r}: give names of layers")):
+            suggest(NoLoss(1.0), ROWS, target_modules=target_modules)
+    with pytest.raises(InputError, match=r"target_modules='\[layer' is no regular expression \(unterminated"):
+        suggest(NoLoss(1.0), ROWS, target_modules="[layer")
     with pytest.raises(ModelError, match=r"names model.layers.0.mlp, a LlamaMLP.*Accepted: Linear, Conv1D"):
         suggest(llama(), texts(), target_modules=["mlp"])
     attention = nn.ModuleDict({"attention": nn.MultiheadAttention(4, 2)})

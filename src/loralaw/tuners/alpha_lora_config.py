@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+import numpy as np
 from peft import LoraConfig
 
 from loralaw.errors import InputError, did_you_mean
@@ -17,6 +18,7 @@ MEMORY_MODES = ("save", "recompute")
 AUTHORS_INITIALISATION = "authors"
 # The others (pissa, olora, corda, loftq, lora_ga, ...) change the frozen weights, or take them apart.
 _INITIALISATIONS = (True, False, "gaussian", "orthogonal", AUTHORS_INITIALISATION)
+_LARGEST = float(np.finfo(np.float32).max)
 _TASK_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -61,7 +63,7 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
         super().__post_init__()
         self.peft_type = ALPHALORA
         self._check_combination()
-        self.init_row_scale = _checked_start(self.init_row_scale)
+        self.init_row_scale = checked_start(self.init_row_scale)
         if not isinstance(self.train_row_scale, bool):
             raise InputError(f"train_row_scale={self.train_row_scale!r}: give True or False")
         if self.row_scale_memory not in MEMORY_MODES:
@@ -102,8 +104,12 @@ class AlphaLoraConfig(LoraConfig):  # type: ignore[misc]  # peft has no types
             )
 
 
-def _checked_start(given: Any) -> float | dict[str, float]:
-    """A number, or numbers by layer, as a file can hold them."""
+def checked_start(given: Any) -> float | dict[str, float]:
+    """`init_row_scale` as a number, or numbers by layer, that a file and float32 can hold.
+
+    Raises:
+        InputError: it is something else.
+    """
     if isinstance(given, RowScaleSuggestion):
         given = given.row_scales
     if not isinstance(given, Mapping):
@@ -118,9 +124,15 @@ def _checked_number(where: str, value: Any) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         accepted = "" if "[" in where else ", numbers by the name of a layer, or what loralaw.suggest_row_scale gave"
         raise InputError(f"{where}={value!r}: give a number, such as 1.0{accepted}")
-    if not math.isfinite(value):
-        raise InputError(f"{where}={value}: give a finite number, such as 1.0")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # whole numbers and fractions have no largest one
+        number = math.inf
+    if not abs(number) <= _LARGEST:
+        raise InputError(
+            f"{where}={number}: give a finite number that float32 can hold, up to {_LARGEST:.1e}, such as 1.0"
+        )
+    return number
 
 
 def _checked_tasks(tasks: Any) -> list[str]:

@@ -8,9 +8,10 @@ from peft import LoraModel
 from torch import nn
 
 from loralaw.errors import InputError, ModelError, did_you_mean
-from loralaw.tuners.alpha_lora_config import AUTHORS_INITIALISATION, AlphaLoraConfig
+from loralaw.tuners.alpha_lora_config import AUTHORS_INITIALISATION, AlphaLoraConfig, checked_start
 from loralaw.tuners.peft_surface import (
     Embedding,
+    LoraLayer,
     check_is_called,
     is_bitsandbytes,
     layers_to_adapt,
@@ -18,7 +19,7 @@ from loralaw.tuners.peft_surface import (
     takes_variants,
 )
 from loralaw.tuners.row_scale import active_row_scale, set_task
-from loralaw.tuners.row_scale_variant import RowScaledEmbedding, RowScaleVariant
+from loralaw.tuners.row_scale_variant import RowScaledEmbedding, RowScaleVariant, like_the_adapter
 
 _COMBINATIONS = ("svd", "linear", "cat")
 
@@ -30,8 +31,8 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
 
     Raises:
         ModelError: a layer whose LoRA would lose the row scale.
-        InputError: `init_row_scale` names what is no layer of the model, or gives an α other than 1 to a layer that is
-            not adapted.
+        InputError: `init_row_scale` names what is no layer of the model, gives an α other than 1 to a layer that is
+            not adapted, or one that a model in float16 cannot hold.
     """
 
     def set_task(self, task: str) -> None:
@@ -86,9 +87,19 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
     def _check_new_adapter_config(self, config: AlphaLoraConfig) -> None:
         """Before anything in the model is replaced."""
         super()._check_new_adapter_config(config)
+        config.init_row_scale = checked_start(config.init_row_scale)  # a mapping may have been changed
+        _check_held(config.init_row_scale, self.model)
         if isinstance(config.init_row_scale, dict):
             resolved = self._prepare_adapter_config(copy.copy(config), self.get_model_config(self.model))
             _check_named_layers(config.init_row_scale, self.model, layers_to_adapt(self.model, resolved))
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """PEFT's choice between float32, in which α is made, and the type of the frozen layer for the whole adapter."""
+        super()._cast_adapter_dtype(adapter_name, autocast_adapter_dtype)
+        if not autocast_adapter_dtype:
+            for layer in self.model.modules():
+                if isinstance(layer, LoraLayer):
+                    like_the_adapter(layer, adapter_name)
 
     def _create_and_replace(
         self,
@@ -122,7 +133,7 @@ class AlphaLoraModel(LoraModel):  # type: ignore[misc]  # peft has no types
         if by_authors and adapter_name in layer.lora_A:
             _draw_as_authors(layer.lora_A[adapter_name].weight, layer.r[adapter_name])
         layer.lora_variant[adapter_name] = RowScaleVariant()
-        RowScaleVariant.init(layer, adapter_name, lora_config, start=lora_config.row_scale_of(current_key))
+        RowScaleVariant.init(layer, adapter_name, lora_config, target_name=current_key)
 
 
 def check_parent(parent: nn.Module, name: str) -> None:
@@ -147,6 +158,20 @@ def check_takes_row_scale(layer: nn.Module, name: str) -> None:
             "never tried with one. Leave it out of target_modules, or load the model unquantised, in 4 or 8 bits with "
             "bitsandbytes, or as GPTQ"
         )
+
+
+def _check_held(start: float | dict[str, float], model: nn.Module) -> None:
+    """Refuse an α that float16 cannot hold for a model in it; the other types reach about as far as float32."""
+    if all(parameter.dtype != torch.float16 for parameter in model.parameters()):
+        return
+    largest = torch.finfo(torch.float16).max
+    for name, row_scale in start.items() if isinstance(start, dict) else [("", start)]:
+        if abs(row_scale) > largest:
+            where = f'init_row_scale["{name}"]' if name else "init_row_scale"
+            raise InputError(
+                f"{where}={row_scale:g}: {type(model).__name__} is in float16, which holds numbers up to {largest:.0f}"
+                ": give a smaller one, or load the model in bfloat16 or float32"
+            )
 
 
 def _check_named_layers(named: dict[str, float], model: nn.Module, adapted: list[str]) -> None:

@@ -23,12 +23,13 @@ class RowScale(nn.Module):
         n_rows: output features of the frozen layer.
         start: the value of all entries at first.
         n_space_dims: dimensions after the features (of a convolution: 1, 2 or 3; else 0).
-        like: a tensor of the adapter, whose device and dtype are taken.
+        device: where it is.
+        dtype: float32 or float64.
     """
 
-    def __init__(self, n_rows: int, start: float, n_space_dims: int, like: Tensor) -> None:
+    def __init__(self, n_rows: int, start: float, n_space_dims: int, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((n_rows,), float(start), device=like.device, dtype=like.dtype))
+        self.weight = nn.Parameter(torch.full((n_rows,), float(start), device=device, dtype=dtype))
         self._shape = (n_rows,) + (1,) * n_space_dims
 
     def factor(self) -> Tensor:
@@ -46,6 +47,10 @@ def add_row_scales(layer: Any, adapter: str, new: Callable[[], RowScale], tasks:
         layer.row_scale_task = {}
         layer.other_param_names = (*layer.other_param_names, "row_scale_task")
         layer.register_load_state_dict_pre_hook(_check_loaded)
+    layer.row_scale_task.pop(adapter, None)
+    for _, scales in _containers(layer):  # where the adapter's name is used again
+        if adapter in scales:
+            del scales[adapter]
     for name in [ROW_SCALE] if tasks is None else map(_container, tasks):
         if name not in layer.adapter_layer_names:
             layer.add_module(name, nn.ModuleDict())
@@ -72,6 +77,11 @@ def active_row_scale(layer: nn.Module, adapter: str) -> RowScale | None:
         return None
     scale: RowScale = scales[adapter]
     return scale
+
+
+def all_row_scales(layer: nn.Module, adapter: str) -> list[nn.Module]:
+    """The row scales of an adapter in a LoRA layer, of every task."""
+    return [scales[adapter] for _, scales in _containers(layer) if adapter in scales]
 
 
 def is_row_scale(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Which frozen layers of a model a row scale can be suggested for."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +51,7 @@ def frozen_layers(model: nn.Module, target_modules: str | Iterable[str] | None) 
 
 
 def _targeted(base: nn.Module, target_modules: Any) -> dict[str, nn.Module]:
-    wanted = target_modules if isinstance(target_modules, str) else list(target_modules)
+    wanted = _checked_targets(target_modules)
     # With the type of a labelled task PEFT leaves the head of a classifier out, which is trained whole; where a model
     # has none, the type changes nothing.
     names = layers_to_adapt(base, LoraConfig(target_modules=wanted, task_type="SEQ_CLS"))
@@ -69,6 +70,20 @@ def _targeted(base: nn.Module, target_modules: Any) -> dict[str, nn.Module]:
                 f"Accepted: {', '.join(kind.__name__ for kind in _KINDS)} and quantised linear layers"
             )
     return {name: base.get_submodule(name) for name in names}
+
+
+def _checked_targets(given: Any) -> str | list[str]:
+    accepted = 'give names of layers, such as ["q_proj", "v_proj"], a regular expression, or "all-linear"'
+    if isinstance(given, str):
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise InputError(f"target_modules={given!r} is no regular expression ({error}): {accepted}") from error
+        return given
+    names = list(given) if isinstance(given, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InputError(f"target_modules={given!r}: {accepted}")
+    return names
 
 
 def _active(layer: Any) -> bool:

@@ -20,14 +20,16 @@ class RowScaleSuggestion:
     layers: list[dict[str, Any]]
     """A row a layer, in the model's order: `layer` (its name in the base model), `module_type`, `row_scale` (α; 1
     without evidence), `slope` (of the loss in a common α of the layer, at 1: the mean over examples; negative: a larger
-    α lowers the loss), `standard_error` (of the slope), `t` (their ratio), `has_evidence`, and `reason` (why not, else
-    None). A layer that could not be measured has None for the three numbers."""
+    α lowers the loss), `standard_error` (of the slope), `t` (their ratio; None where the standard error is 0),
+    `has_evidence`, and `reason` (why not, else None). A layer that could not be measured has None for the three
+    numbers."""
     status: str
     """What came out, in words."""
     held_out_change: float | None
     """By how much the suggested α change the loss of the batches that they were not chosen on: the mean over batches,
     in units of the loss (nats for a language model). Where the evidence failed this check all `row_scale` are 1, and
-    this is the change of those that were refused; None where it did not come to the check."""
+    this is the change of those that were refused; None where it did not come to the check, or the loss with them is not
+    finite."""
     held_out_standard_error: float | None
     """Of `held_out_change`."""
     t_threshold: float

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from loralaw.tuners.alpha_lora_config import AlphaLoraConfig
 from loralaw.tuners.peft_surface import ConvNd, Embedding, LoraVariant
-from loralaw.tuners.row_scale import RowScale, active_row_scale, add_row_scales, freeze_row_scales
+from loralaw.tuners.row_scale import RowScale, active_row_scale, add_row_scales, all_row_scales, freeze_row_scales
 
 _SMALL = 0.05
 """Rows with a smaller |α| are kept as they were while merged: dividing by α would enlarge rounding by 20 and more."""
@@ -27,16 +27,17 @@ class RowScaleVariant(LoraVariant):  # type: ignore[misc]  # peft has no types
         return False
 
     @staticmethod
-    def init(module: Any, adapter_name: str, config: AlphaLoraConfig, *, start: float, **_: Any) -> None:
-        """Give the layer its α for a new adapter, all entries `start`: trained if the adapter is active, as PEFT does
-        with A and B."""
-        like = (
-            module.lora_embedding_A[adapter_name]
-            if isinstance(module, Embedding)
-            else module.lora_A[adapter_name].weight
-        )
+    def init(module: Any, adapter_name: str, config: AlphaLoraConfig, *, target_name: str = "", **_: Any) -> None:
+        """Give the layer its α for a new adapter, trained if the adapter is active, as PEFT does with A and B.
+
+        PEFT calls this too, where a layer gets an adapter of a name that it has already, and with the same names of
+        arguments: `target_name` is the layer's whole name in the base model.
+        """
+        like = _first_factor(module, adapter_name)
+        # PEFT makes A and B in the frozen layer's type and float32 of them afterwards; α would have been rounded.
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         n_space_dims = module.get_base_layer().weight.dim() - 2 if isinstance(module, ConvNd) else 0
-        new = partial(RowScale, module.out_features, start, n_space_dims, like)
+        new = partial(RowScale, module.out_features, config.row_scale_of(target_name), n_space_dims, like.device, dtype)
         add_row_scales(module, adapter_name, new, config.row_scale_tasks)
         freeze_row_scales(module, adapter_name, all_of_them=not config.train_row_scale)
         if config.inference_mode or adapter_name not in module.active_adapters:
@@ -103,6 +104,19 @@ class RowScaledEmbedding(Embedding):  # type: ignore[misc]
             rows = [row for row, name in enumerate(adapter_names) if name == adapter]
             result[rows] = RowScaleVariant.forward(self, adapter, x[rows], result[rows]).to(result.dtype)
         return result
+
+
+def like_the_adapter(module: Any, adapter: str) -> None:
+    """Give the row scales of an adapter the type of its A."""
+    for scale in all_row_scales(module, adapter):
+        scale.to(_first_factor(module, adapter).dtype)
+
+
+def _first_factor(module: Any, adapter: str) -> Tensor:
+    """A, of the adapter's device and type."""
+    is_embedding = isinstance(module, Embedding)
+    factor: Tensor = module.lora_embedding_A[adapter] if is_embedding else module.lora_A[adapter].weight
+    return factor
 
 
 def _scale(module: Any, adapter: str) -> RowScale:

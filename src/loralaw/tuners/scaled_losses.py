@@ -1,5 +1,6 @@
 """The loss of a model on ready batches with the outputs of some layers scaled, and its slope in those scales."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,13 @@ Batches = Sequence[tuple[int, Mapping[str, Any]]]
 """Each with its place in the data, for messages."""
 
 NOT_CALLED = "the model does not call this layer on these data"
-NOT_READ = "the loss does not depend on what this layer puts out"
+NO_GRADIENTS = (
+    "the model calls this layer without gradients: under torch.no_grad() or torch.inference_mode(), or in "
+    "torch.utils.checkpoint with use_reentrant=True"
+)
+NOT_READ = "the loss has no gradient in what this layer puts out: it does not depend on it, or was detached from it"
+OUT_OF_RANGE = "what this layer puts out is too small or too large to be squared in float32"
+_RANGE = np.finfo(np.float32)
 
 
 @dataclass
@@ -77,16 +84,29 @@ def measure_slopes(
     for number, batch in batches:
         with torch.enable_grad():
             watch = _Watch(measured, _n_examples(batch))
-            with _outputs_changed(layers, watch):
+            with _outputs_changed(layers, watch):  # also in the backward pass, where checkpoints call layers again
                 loss = _loss(model, batch, number)
-            losses.append(float(loss.detach()))
-            if not np.isfinite(losses[-1]):
-                raise InputError(
-                    f"the loss of batch {number} is {losses[-1]}: leave out batches without any label (all -100), and "
-                    "load the model in float32 or bfloat16; else its weights are broken"
-                )
-            watch.take(loss)
+                losses.append(float(loss.detach()))
+                check_finite(losses[-1], number)
+                watch.take(loss)
+    for layer in measured.values():
+        square = np.concatenate(layer.squares).mean()
+        if layer.why_not is None and np.concatenate(layer.slopes).any() and not _RANGE.tiny <= square <= _RANGE.max:
+            layer.why_not = OUT_OF_RANGE
     return np.array(losses), measured
+
+
+def check_finite(loss: float, number: int) -> None:
+    """Refuse the loss of a batch that is not finite.
+
+    Raises:
+        InputError: it is not; with the batch's place in the data.
+    """
+    if not math.isfinite(loss):
+        raise InputError(
+            f"the loss of batch {number} is {loss}: leave out batches without any label (all -100), and load the model "
+            "in float32 or bfloat16; else its weights are broken"
+        )
 
 
 class _Watch:
@@ -99,6 +119,8 @@ class _Watch:
 
     def __call__(self, name: str, layer: nn.Module, output: Tensor) -> Tensor | None:
         if not torch.is_grad_enabled():  # a part of the model that has switched it off, or a pass for memory's sake
+            if self._measured[name].why_not == NOT_CALLED:
+                self._measured[name].why_not = NO_GRADIENTS
             return None
         if output.dtype == torch.float16:
             raise InputError(
@@ -127,7 +149,7 @@ class _Watch:
         factors = list(self._factors.values())
         gradients: tuple[Tensor | None, ...] = (None,) * len(factors)
         if factors and loss.requires_grad:
-            gradients = torch.autograd.grad(loss * self._n_examples, factors, allow_unused=True)
+            gradients = _gradients(loss * self._n_examples, factors)
         found = dict(zip(self._factors, gradients, strict=True))
         for name, layer in self._measured.items():
             gradient = found.get(name)
@@ -136,7 +158,7 @@ class _Watch:
                 continue
             layer.slopes.append(np.zeros(self._n_examples))
             layer.squares.append(np.zeros(self._n_examples))
-            if name in found and layer.why_not == NOT_CALLED:
+            if name in found and layer.why_not in (NOT_CALLED, NO_GRADIENTS):
                 layer.why_not = NOT_READ
 
     def _keep(self, name: str, layer: LayerSlopes, gradient: Tensor) -> None:
@@ -144,8 +166,20 @@ class _Watch:
             raise InputError(f"{name}: the slope of the loss is not finite: the model's weights are broken")
         layer.slopes.append(gradient.cpu().double().numpy())
         layer.squares.append(self._squares[name].cpu().double().numpy())
-        if layer.why_not in (NOT_CALLED, NOT_READ):
+        if layer.why_not in (NOT_CALLED, NO_GRADIENTS, NOT_READ):
             layer.why_not = None
+
+
+def _gradients(loss: Tensor, factors: list[Tensor]) -> tuple[Tensor | None, ...]:
+    try:
+        return torch.autograd.grad(loss, factors, allow_unused=True)
+    except RuntimeError as error:
+        if "use_reentrant" not in str(error):
+            raise
+        raise InputError(
+            "the model calls torch.utils.checkpoint with use_reentrant=True, which torch.autograd.grad cannot pass: "
+            "give it use_reentrant=False, or switch checkpointing off meanwhile"
+        ) from error
 
 
 def _add_squares(squares: Tensor, output: Tensor, features: int, gradient: Tensor) -> None:
@@ -195,9 +229,9 @@ def _loss(model: nn.Module, batch: Mapping[str, Any], number: int) -> Tensor:
             f"the output of {type(model).__name__} has no loss, and {what} and no labels: add them to the batches, for "
             "a language model those of the tokens, with -100 at the padding"
         )
-    if loss.numel() != 1:
+    if loss.numel() != 1 or loss.is_complex():
         raise InputError(
-            f"the loss of {type(model).__name__} has the shape {tuple(loss.shape)}: give a model whose loss is one "
-            "number, the mean over the batch"
+            f"the loss of {type(model).__name__} has the shape {tuple(loss.shape)} and is in {loss.dtype}: give a "
+            "model whose loss is one real number, the mean over the batch"
         )
     return loss

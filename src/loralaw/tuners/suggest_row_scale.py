@@ -15,7 +15,7 @@ from loralaw.layer_names import module_types
 from loralaw.tuners.line_search import best_step
 from loralaw.tuners.row_scale_layers import frozen_layers
 from loralaw.tuners.row_scale_suggestion import RowScaleSuggestion
-from loralaw.tuners.scaled_losses import Batches, LayerSlopes, batch_losses, measure_slopes
+from loralaw.tuners.scaled_losses import Batches, LayerSlopes, batch_losses, check_finite, measure_slopes
 from loralaw.tuners.undisturbed import undisturbed
 
 N_STANDARD_ERRORS = 2.0
@@ -65,7 +65,8 @@ def suggest_row_scale(
             meant, and y is what is frozen in them. Linear layers, also quantised ones and transformers' Conv1D,
             embeddings, convolutions; in float32, bfloat16 or float64.
         data: at least 8 batches of the same kind, such as a DataLoader's: mappings with tensors of (examples, ...),
-            among them what the model needs for its loss (`labels`). On any device. Batches weigh the same.
+            among them what the model needs for its loss (`labels`). On any device. Batches weigh the same. All of them
+            are read before the first pass and kept on the model's device: an endless stream is to be cut.
         target_modules: which layers, as `AlphaLoraConfig` names them; None: the adapted ones, or "all-linear".
 
     Returns:
@@ -73,8 +74,9 @@ def suggest_row_scale(
         model).
 
     Raises:
-        InputError: no batches or too few, batches of another kind, no loss or one that is not finite; layers that do
-            not exist, merged adapters, an α other than 1 already, or no layer that can be measured.
+        InputError: no batches or too few, batches of another kind, no loss or one that is not finite in any batch;
+            layers that do not exist, merged adapters, an α other than 1 already, or no layer that can be measured; a
+            call under torch.inference_mode(), or a model that checkpoints with use_reentrant=True.
         ModelError: a layer that α-LoRA cannot adapt. What the model's forward raises is passed on.
 
     **Source**: ours; the regression form: α-LoRA, arXiv 2510.21345. **Departs from source**: its theory has one linear
@@ -98,12 +100,20 @@ def suggest_row_scale(
     >>> round(suggestion.row_scales["layer"], 3)
     2.0
     """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "suggest_row_scale is called under torch.inference_mode(), and needs gradients: call it outside, or under "
+            "torch.no_grad()"
+        )
     layers = frozen_layers(model, target_modules)
     with undisturbed(model):
         batches = _ready(data, model)
         found, held_out = batches[::2], batches[1::2]
         losses, measured = measure_slopes(model, layers, found)
         _check_measured(measured)
+        held_out_losses = batch_losses(model, layers, held_out, {})
+        for loss, (number, _) in zip(held_out_losses, held_out, strict=True):
+            check_finite(loss, number)
         n_examples = sum(map(len, next(iter(measured.values())).slopes))
         threshold = _threshold(n_examples, n_tests=sum(layer.why_not is None for layer in measured.values()))
         rows = _rows(measured, threshold)
@@ -119,25 +129,30 @@ def suggest_row_scale(
         limit = min((HIGHEST - 1) / d if d > 0 else (LOWEST - 1) / d for d in directions.values())
         step = best_step(loss_at, float(losses.mean()), first, limit)
         row_scales = _scales(directions, step)
-        changes = batch_losses(model, layers, held_out, row_scales) - batch_losses(model, layers, held_out, {})
+        changes = batch_losses(model, layers, held_out, row_scales) - held_out_losses
     return RowScaleSuggestion(*_judged(rows, row_scales, changes, step == limit), threshold, n_examples)
 
 
 def _judged(
     rows: list[dict[str, Any]], row_scales: Mapping[str, float], changes: NDArray[np.float64], at_limit: bool
-) -> tuple[list[dict[str, Any]], str, float, float]:
+) -> tuple[list[dict[str, Any]], str, float | None, float | None]:
     """(the rows with α, the status, change of the held-out loss, its standard error)."""
+    reason = "the loss of the held-out batches did not fall enough"
+    refused = [row | {"has_evidence": False, "reason": row["reason"] or reason} for row in rows]
+    if n_broken := int((~np.isfinite(changes)).sum()):
+        status = f"No evidence, all α are 1: with others the loss of {n_broken} of the {len(changes)} held-out batches "
+        return refused, status + "is not finite.", None, None
     change, error = _mean_and_error(changes)
     needed = _threshold(len(changes))
     seen = f"the loss of the {len(changes)} held-out batches changes by {change:+.4g} (standard error {error:.2g})"
-    if change < -needed * error:
+    if error and change < -needed * error:
         at_end = f" The step ended where an α would leave [{LOWEST:g}, {HIGHEST:g}]." if at_limit else ""
         scaled = [row | {"row_scale": row_scales.get(row["layer"], 1.0)} for row in rows]
         return scaled, f"With them {seen}.{at_end}", change, error
-    reason = "the loss of the held-out batches did not fall enough"
-    refused = [row | {"has_evidence": False, "reason": row["reason"] or reason} for row in rows]
-    status = f"No evidence, all α are 1: {seen}, and had to fall by more than {needed:.2f} standard errors."
-    return refused, status, change, error
+    why = (
+        f"and had to fall by more than {needed:.2f} standard errors" if error else "the same in each: they show nothing"
+    )
+    return refused, f"No evidence, all α are 1: {seen}, {why}.", change, error
 
 
 def _ready(data: Any, model: nn.Module) -> Batches:
@@ -155,6 +170,8 @@ def _ready(data: Any, model: nn.Module) -> Batches:
     for number, batch in enumerate(data):
         if not isinstance(batch, Mapping):
             raise InputError(f"batch {number} is of type {type(batch).__name__}: {hint}")
+        if others := [key for key in batch if not isinstance(key, str)]:
+            raise InputError(f"batch {number} has the name {others[0]!r}, which is no text: {hint}")
         if not any(isinstance(value, Tensor) and value.dim() for value in batch.values()):
             raise InputError(f"batch {number} holds {', '.join(map(str, batch)) or 'nothing'}, none a tensor: {hint}")
         batches.append((number, {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}))
@@ -179,7 +196,8 @@ def _threshold(n: int, n_tests: int = 1) -> float:
 
 
 def _mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if np.ptp(values) else 0.0  # not the mean's rounding
+    return float(values.mean()), error
 
 
 def _rows(measured: Mapping[str, LayerSlopes], threshold: float) -> list[dict[str, Any]]:
@@ -190,8 +208,11 @@ def _rows(measured: Mapping[str, LayerSlopes], threshold: float) -> list[dict[st
         reason = layer.why_not
         if reason is None:
             slope, error = _mean_and_error(np.concatenate(layer.slopes))
-            t = slope / error if error else math.copysign(math.inf, slope) if slope else 0.0
-            reason = None if abs(t) > threshold else f"the slope of the loss has |t| <= {threshold:.2f}"
+            t = slope / error if error else None
+            if t is None:
+                reason = "the slope of the loss is the same in all examples"
+            elif abs(t) <= threshold:
+                reason = f"the slope of the loss has |t| <= {threshold:.2f}"
         rows.append(
             {
                 "layer": name,
