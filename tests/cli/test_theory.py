@@ -189,7 +189,10 @@ def test_the_figure_on_real_rows_reads_both_kinds_of_files(tmp_path: Path) -> No
     [
         ({"books": (40, 8)}, "the domain books cannot be used (it has 40 rows, of which 40 train and the rest test)"),
         ({"dvd": (120, 9)}, "the domain dvd cannot be used (it has 9 features, the domain books 8)"),
-        (dict.fromkeys(DOMAINS, (41, 60)), "the domain books cannot be used (covariance is not positive definite"),
+        (
+            dict.fromkeys(DOMAINS, (41, 60)),
+            "the domain books cannot be used (rows has 41 rows, which vary in 40 directions",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_domain_is_told_by_its_name(
@@ -250,7 +253,6 @@ def test_a_broken_matlab_file_is_refused(tmp_path: Path) -> None:
         ("curve --to inf", "--to=inf: give a number from -1,000,000 to 1,000,000"),
         ("curve --simulate 3 --dim 100000000", "--dim=100,000,000 takes 5e+11 numbers at once, of at most"),
         ("curve --simulate 3 --n-source 100000 --dim 20000", "--simulate with --n-source=100,000, --n-target=40,"),
-        ("curve --simulate 3 --dim 1000000 --source-norm-sq 1 --dot-target-mean 0", "--dim=1,000,000 takes 1e+12"),
         ("regression --simulate 2 --n-target 1000000000000", "--n-target=1,000,000,000,000, --dim=40, --n-outputs=10"),
         ("regression --simulate 2 --n-outputs 100000000000", "--dim=40, --n-outputs=100,000,000,000 takes 4e+12"),
         ("regression --simulate 2 --dim -100000", "--dim=-100000: give whole numbers from 1"),
@@ -263,7 +265,7 @@ def test_a_broken_matlab_file_is_refused(tmp_path: Path) -> None:
         ),
         ("curve --source-norm-sq 1 --dot-target-mean 0 --n-source 9", "give the options of one of them"),
         ("regression --gamma 0", "--gamma=0: give numbers above 0"),
-        ("regression --source-target-inner 1e9", "--source-target-inner is larger than the norms allow"),
+        ("regression --source-target-inner 1e9", "--source-target-inner=1e+09 is larger than the norms allow"),
         ("figure acuracy", 'Did you mean "accuracy"?'),
         ("figure amazon", "the figure amazon needs data, so nothing was drawn: with --data DIR, give a folder"),
         ("figure amazon --data nowhere", "nowhere is not a folder"),

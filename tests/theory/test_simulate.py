@@ -117,4 +117,4 @@ def test_refusals() -> None:
     with pytest.raises(InputError, match="at least 2, so that there is a direction across"):
         simulate(ridge_source(**{**SETTING, "dim": 1}), 1.0)
     with pytest.raises(InputError, match="a penalty of this setting is lost beside its means"):
-        simulate(ridge_source(**{**SETTING, "mu_norm": 1e49}), 1.0)
+        simulate(ridge_source(**{**SETTING, "n_target": 6, "n_source": 6, "mu_norm": 1e49}), 1.0)
