@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from provenance import provenance, table
 from published_rule import Floats, Rows, published_draw, published_row_scale
 
-from loralaw.theory import FineTuning, GaussianTarget, KnownVector, from_features
-from loralaw.theory.on_rows import fit_ridge, standardised
+from loralaw.cli.domains import read_domains
+from loralaw.theory import FineTuning, KnownVector, from_features
+from loralaw.theory.from_features import estimated_target
+from loralaw.theory.on_rows import fine_tuned, fit_ridge, standardised
 
 RESULTS = Path(__file__).parent / "results"
 PUBLISHED_SEEDS, PUBLISHED_DRAWS = (1, 123, 404), 10
@@ -64,13 +65,8 @@ Found = dict[tuple[str, str], Draws]
 
 
 def amazon(folder: Path) -> dict[str, Rows]:
-    frame = pl.read_parquet(folder / "amazon_review" / "amazon_review.parquet")
-    names = {"books": "book", "dvd": "dvd", "elec": "elec", "kitchen": "kitchen"}
-    parts = {names[str(name[0])]: part for name, part in frame.group_by("domain", maintain_order=True)}
-    return {
-        name: (standardised(part["features"].to_numpy()), 1.0 - 2.0 * part["label"].to_numpy())
-        for name, part in parts.items()
-    }
+    domains = read_domains(folder / "amazon_review", ("books", "dvd", "elec", "kitchen"))
+    return {"book" if name == "books" else name: rows for name, rows in domains.items()}
 
 
 def mnist(folder: Path) -> dict[str, Rows]:
@@ -82,13 +78,6 @@ def mnist(folder: Path) -> dict[str, Rows]:
         name: (standardised(images[rows]), np.where(digits[rows] == int(name[0]), 1.0, -1.0))
         for name, rows in pairs.items()
     }
-
-
-def fine_tuned(source: Floats, rows: Floats, labels: Floats, gamma: float) -> Floats:
-    """w₀ and w₁ of w_α = w₀ + αw₁, (2, p)."""
-    n = len(labels)
-    solved = np.linalg.solve(rows @ rows.T / n + gamma * np.eye(n), np.stack([labels, rows @ source], axis=1)) / n
-    return np.stack([rows.T @ solved[:, 0], source - rows.T @ solved[:, 1]])
 
 
 def accuracy(signed: Floats, row_scale: float | Floats) -> Floats:
@@ -108,11 +97,7 @@ def leave_one_out(source: Floats, rows: Floats, labels: Floats) -> float:
 
 def with_all_labels(source: Floats, target: Rows, n_target: int) -> float:
     """The α of our theory with the target's true mean and covariance."""
-    rows, labels = target
-    mean = labels @ rows / len(labels)
-    covariance = rows.T @ rows / len(labels) - np.outer(mean, mean)
-    covariance += 1e-6 * np.trace(covariance) / len(mean) * np.eye(len(mean))
-    setting = FineTuning(KnownVector(source), GaussianTarget(n_target, mean, covariance, GAMMA))
+    setting = FineTuning(KnownVector(source), estimated_target(*target, n_target, GAMMA))
     return float(setting.best_row_scale().best)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ridge_setting import RIDGE
 
 from loralaw.errors import InputError
 from loralaw.theory import (
@@ -23,16 +24,6 @@ from loralaw.theory import (
     simulate,
 )
 
-RIDGE = {
-    "n_source": 500,
-    "n_target": 50,
-    "dim": 200,
-    "mu_norm": 1.0,
-    "mu_orth_norm": 1.2,
-    "beta": 0.6,
-    "gamma_source": 1.0,
-    "gamma_target": 0.5,
-}
 LINEAR = {
     "n_target": 20,
     "dim": 40,

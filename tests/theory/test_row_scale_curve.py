@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ridge_setting import RIDGE
 
 from loralaw.theory import BinaryTarget, FineTuning, KnownSource, regression, ridge_source
-
-SETTING = {
-    "n_source": 500,
-    "n_target": 50,
-    "dim": 200,
-    "mu_norm": 1.0,
-    "mu_orth_norm": 1.2,
-    "beta": 0.6,
-    "gamma_source": 1.0,
-    "gamma_target": 0.5,
-}
 
 
 @given(
@@ -56,20 +46,20 @@ def test_without_a_target_mean_the_source_alone_is_best() -> None:
 
 
 def test_a_source_that_says_nothing_is_left_out() -> None:
-    best = ridge_source(**{**SETTING, "beta": 0.0}).best_row_scale()
+    best = ridge_source(**{**RIDGE, "beta": 0.0}).best_row_scale()
     assert best.best == pytest.approx(0.0, abs=1e-12)
     assert best.accuracy_best == pytest.approx(best.accuracy_at_0)
     assert np.isinf(best.worst)
 
 
 def test_a_source_that_points_the_other_way_is_turned_round() -> None:
-    along, against = (ridge_source(**{**SETTING, "beta": beta}).best_row_scale() for beta in (0.6, -0.6))
+    along, against = (ridge_source(**{**RIDGE, "beta": beta}).best_row_scale() for beta in (0.6, -0.6))
     assert against.best == pytest.approx(-along.best)
     assert against.accuracy_best == pytest.approx(along.accuracy_best)
 
 
 def test_accuracies_below_one_half_stay_below() -> None:
-    setting = ridge_source(**{**SETTING, "beta": -1.0, "mu_orth_norm": 0.0})
+    setting = ridge_source(**{**RIDGE, "beta": -1.0, "mu_orth_norm": 0.0})
     worst = setting.best_row_scale().worst
     assert setting.predict(worst).accuracy == pytest.approx(0.5)
     assert setting.predict(worst + 5).accuracy < 0.5
@@ -77,20 +67,20 @@ def test_accuracies_below_one_half_stay_below() -> None:
 
 def test_arrays_of_settings_are_their_elements() -> None:
     betas, sizes, alphas = np.array([0.2, 0.5, 0.9])[:, None, None], np.array([20, 200])[:, None], np.linspace(-3, 3, 7)
-    together = ridge_source(**{**SETTING, "beta": betas, "n_target": sizes})
+    together = ridge_source(**{**RIDGE, "beta": betas, "n_target": sizes})
     seen, best = together.predict(alphas), together.best_row_scale()
     assert seen.accuracy.shape == (3, 2, 7)
     assert best.best.shape == (3, 2, 1)
     for i, beta in enumerate(betas.ravel()):
         for j, size in enumerate(sizes.ravel()):
-            one = ridge_source(**{**SETTING, "beta": beta, "n_target": size})
+            one = ridge_source(**{**RIDGE, "beta": beta, "n_target": size})
             np.testing.assert_allclose(seen.accuracy[i, j], one.predict(alphas).accuracy, rtol=1e-14)
             np.testing.assert_allclose(best.best[i, j, 0], one.best_row_scale().best, rtol=1e-12)
 
 
 def test_more_rows_need_less_of_the_source() -> None:
     """Of the known source as of the ridge source: with n the α of the best accuracy falls, and the accuracy rises."""
-    best = ridge_source(**{**SETTING, "n_target": np.array([10, 100, 1000, 10_000])}).best_row_scale()
+    best = ridge_source(**{**RIDGE, "n_target": np.array([10, 100, 1000, 10_000])}).best_row_scale()
     assert np.all(np.diff(best.best) < 0)
     assert np.all(np.diff(best.accuracy_best) > 0)
 

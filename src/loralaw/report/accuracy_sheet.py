@@ -72,7 +72,7 @@ def accuracy_sheet(
         panels=[
             Panel(
                 "",
-                theory_plot(Axis("row scale α"), Axis("right on new rows (%)"), lines, _inside(GUIDES, ends)),
+                theory_plot(Axis("row scale α"), Axis("right on new rows (%)"), lines, inside(GUIDES, ends)),
                 f"Accuracy against the row scale from {plain(ends[0])} to {plain(ends[1])}",
             )
         ],
@@ -87,7 +87,7 @@ def accuracy_sheet(
 
 def places(ends: tuple[float, float], marks: Sequence[float]) -> list[float]:
     """Evenly from one end to the other, with what is marked among them."""
-    grid = np.concatenate([np.linspace(*ends, N_PLACES), _inside(marks, ends)])
+    grid = np.concatenate([np.linspace(*ends, N_PLACES), inside(marks, ends)])
     return [float(x) for x in np.unique(grid)]
 
 
@@ -96,7 +96,8 @@ def marks_inside(marks: dict[str, tuple[float, float]], ends: tuple[float, float
     return {k: (x, y) for k, (x, y) in marks.items() if ends[0] <= x <= ends[1] and math.isfinite(y)}
 
 
-def _inside(values: Sequence[float], ends: tuple[float, float]) -> list[float]:
+def inside(values: Sequence[float], ends: tuple[float, float]) -> list[float]:
+    """Those between the ends, which count too."""
     return [value for value in values if ends[0] <= value <= ends[1]]
 
 

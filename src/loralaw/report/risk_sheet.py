@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loralaw.report.accuracy_sheet import ENDS_NOTE, GUIDES, marks_inside, places
+from loralaw.report.accuracy_sheet import ENDS_NOTE, GUIDES, inside, marks_inside, places
 from loralaw.report.plots import Axis
 from loralaw.report.seen_table import seen_numbers, seen_sentence
 from loralaw.report.theory_plot import Line, Seen, keys, theory_plot
@@ -50,7 +50,7 @@ def risk_sheet(curves: Sequence[RiskCurve], ends: tuple[float, float], *, title:
                     Axis("row scale α"),
                     Axis("risk on new rows"),
                     lines,
-                    [guide for guide in GUIDES if ends[0] <= guide <= ends[1]],
+                    inside(GUIDES, ends),
                 ),
                 f"Risk against the row scale from {plain(ends[0])} to {plain(ends[1])}",
             )

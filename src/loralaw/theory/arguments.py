@@ -57,6 +57,14 @@ def one_count(name: str, value: ArrayLike) -> int:
     return int(one(name, count(name, value)))
 
 
+def several(name: str, value: ArrayLike) -> int:
+    """A number of draws, from 2."""
+    n = one_count(name, value)
+    if n < 2:
+        raise InputError(f"{name}={n}: give at least 2, so that there is a standard error")
+    return n
+
+
 def one_positive(name: str, value: ArrayLike) -> float:
     """A single finite number above 0."""
     return one(name, positive(name, value))

@@ -49,7 +49,7 @@ class FineTuning:
 
     @cached_property
     def curve(self) -> RowScaleCurve:
-        """Mean and second moment of the score as polynomials in α."""
+        """Mean and variance of the score as polynomials in α."""
         source, target = self.source, self.target
         if isinstance(target, BinaryTarget) and isinstance(source, RidgeSource | KnownSource):
             check_broadcast(**{**vars(target), **vars(source)})

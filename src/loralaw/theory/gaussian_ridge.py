@@ -32,10 +32,8 @@ class GaussianRidgeSource:
     gamma_source: float
 
     def __init__(self, n_source: int, mean: ArrayLike, covariance: ArrayLike, gamma_source: float) -> None:
-        self.n_source, self.gamma_source = (
-            one_count("n_source", n_source),
-            one_positive("gamma_source", gamma_source),
-        )
+        self.n_source = one_count("n_source", n_source)
+        self.gamma_source = one_positive("gamma_source", gamma_source)
         self.mean = vector("mean", mean)
         self.covariance = checked_covariance("covariance", covariance, self.mean.size)
 

@@ -35,10 +35,8 @@ class GaussianTarget:
     gamma_target: float
 
     def __init__(self, n_target: int, mean: ArrayLike, covariance: ArrayLike, gamma_target: float) -> None:
-        self.n_target, self.gamma_target = (
-            one_count("n_target", n_target),
-            one_positive("gamma_target", gamma_target),
-        )
+        self.n_target = one_count("n_target", n_target)
+        self.gamma_target = one_positive("gamma_target", gamma_target)
         self.mean = vector("mean", mean)
         self.covariance = checked_covariance("covariance", covariance, self.mean.size)
 
@@ -55,8 +53,8 @@ class GaussianTarget:
         a0, a1, left = float(fit.mean @ start), float(fit.mean @ slope), fit.left
         scatter = self.gamma_target**2 * source.scatter_within(fit)
         variance = (
-            float((start * fit.variances) @ start) + fit.rest * left**2,
-            2 * float((start * fit.variances) @ slope) - 2 * fit.rest * left * a1,
-            float((slope * fit.variances) @ slope) + scatter + fit.rest * a1**2,
+            fit.within(start, start) + fit.rest * left**2,
+            2 * fit.within(start, slope) - 2 * fit.rest * left * a1,
+            fit.within(slope, slope) + scatter + fit.rest * a1**2,
         )
         return RowScaleCurve(*map(np.asarray, (a0, a1, *(term / fit.h for term in variance))))

@@ -39,18 +39,18 @@ class RidgeFit:
     """
 
     def __init__(self, n_rows: int, mean: Floats, covariance: Floats, gamma: float) -> None:
-        self.n_rows, self.gamma = n_rows, gamma
-        self.variances, self.axes = np.linalg.eigh(covariance)
-        if gamma < (least := _LEAST_PENALTY * float(self.variances.mean())):
+        self.n_rows = n_rows
+        self._variances, self.axes = np.linalg.eigh(covariance)
+        if gamma < (least := _LEAST_PENALTY * float(self._variances.mean())):
             raise InputError(f"the penalty {gamma:g} is lost beside the features' variances: give at least {least:.2g}")
         self.mean = self.axes.T @ mean
-        self.rate = _rate(self.variances, n_rows, gamma)
+        self.rate = _rate(self._variances, n_rows, gamma)
         """1/(1 + δ)."""
-        self._resolvent = 1 / (self.variances * self.rate + gamma)
+        self._resolvent = 1 / (self._variances * self.rate + gamma)
         self._mean_product = self.rate * float(self.mean @ (self._resolvent * self.mean))
-        self.scatter_axes = self.variances * self._resolvent**2
+        self.scatter_axes = self._variances * self._resolvent**2
         """Diagonal of RCR along `axes`, (p,)."""
-        self.rest = self.rate**2 * float(self.variances @ self.scatter_axes) / n_rows
+        self.rest = self.rate**2 * float(self._variances @ self.scatter_axes) / n_rows
         """1 - h."""
         self.h = self.rate * (1 + gamma * float(self.scatter_axes.sum()) / n_rows)  # as 1 - rest, but nothing cancels
 
@@ -58,6 +58,10 @@ class RidgeFit:
         """Q̄u, (p,), both along `axes`."""
         r_mean = self._resolvent * self.mean
         return self._resolvent * u - r_mean * (self.rate * float(r_mean @ u) / (1 + self._mean_product))
+
+    def within(self, v: Floats, w: Floats) -> float:
+        """vᵀCw of two classifiers along `axes`."""
+        return float((v * self._variances) @ w)
 
     @cached_property
     def target_only(self) -> Floats:
@@ -71,8 +75,7 @@ class RidgeFit:
 
     def scatter(self) -> float:
         """risk/(n(1 + δ)²), of which RCR makes the covariance of the classifier fitted without a source."""
-        w = self.target_only
-        risk = (float((w * self.variances) @ w) + self.left**2) / self.h
+        risk = (self.within(self.target_only, self.target_only) + self.left**2) / self.h
         return risk * self.rate**2 / self.n_rows
 
 

@@ -1,16 +1,13 @@
 """A source classifier that is given, however it was trained."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from loralaw.errors import InputError
 from loralaw.theory.arguments import Floats, check_broadcast, non_negative, real, shown
-
-if TYPE_CHECKING:
-    from loralaw.theory.binary_target import BinaryTarget
+from loralaw.theory.binary_target import BinaryTarget
 
 
 @dataclass(init=False, eq=False)
@@ -37,7 +34,7 @@ class KnownSource:
         self.dot_target_mean = real("dot_target_mean", dot_target_mean)
         check_broadcast(**vars(self))
 
-    def moments(self, target: "BinaryTarget") -> tuple[Floats, Floats]:
+    def moments(self, target: BinaryTarget) -> tuple[Floats, Floats]:
         """c = ⟨w̃, μ_β⟩ and s = ‖w̃‖², which hold no expectation here.
 
         Raises:

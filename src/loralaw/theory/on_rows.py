@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, labels, matrix, one_count, one_positive, one_seed, vector
+from loralaw.theory.arguments import Floats, labels, matrix, one_count, one_positive, one_seed, several, vector
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
 from loralaw.theory.known_vector import KnownVector
@@ -106,14 +106,12 @@ def measure_on_rows(
     y, source = labels("labels", row_labels, len(x)), vector("weights", weights, x.shape[1])
     alpha, gamma = vector("row_scale", row_scale), one_positive("gamma_target", gamma_target)
     check_penalty("gamma_target", gamma, x)
-    n, times = one_count("n_target", n_target), one_count("n_draws", n_draws)
+    n = one_count("n_target", n_target)
     if n >= len(x):
         raise InputError(f"n_target={n}: give fewer than the {len(x):,} rows there are, so that some are left to test")
-    if times < 2:
-        raise InputError(f"n_draws={times}: give at least 2, so that there is a standard error")
-    draws = np.stack(
-        [_one_draw(rng.permutation(len(x)), n, x, y, source, alpha, gamma) for rng in _generators(seed, times)]
-    )
+    times = several("n_draws", n_draws)
+    generators = np.random.default_rng(one_seed("seed", seed)).spawn(times)
+    draws = np.stack([_one_draw(rng.permutation(len(x)), n, x, y, source, alpha, gamma) for rng in generators])
     return Measured(draws.mean(axis=0), draws.std(axis=0, ddof=1) / np.sqrt(times), times)
 
 
@@ -141,13 +139,9 @@ def gaussian_setting(
         )
     means = [x[y == label].mean(axis=0) for label in (-1, 1)]
     centred = x - np.where(y[:, None] > 0, means[1], means[0])
-    covariance = centred.T @ centred / max(len(x) - 2, 1)
+    covariance = centred.T @ centred / (len(x) - 2)
     target = GaussianTarget(n_target, (means[1] - means[0]) / 2, covariance, gamma_target)
     return FineTuning(KnownVector(source @ seen), target)
-
-
-def _generators(seed: int, times: int) -> list[np.random.Generator]:
-    return np.random.default_rng(one_seed("seed", seed)).spawn(times)
 
 
 def _one_draw(

@@ -16,7 +16,7 @@ def predict(setting: FineTuning, row_scale: ArrayLike) -> Prediction: ...
 def predict(setting: Regression, row_scale: ArrayLike) -> RegressionPrediction: ...
 def predict(setting: FineTuning | Regression, row_scale: ArrayLike) -> Prediction | RegressionPrediction:
     """`setting.predict(row_scale)`: what the theory says at row scales, any shape that broadcasts with the setting."""
-    return _checked(setting).predict(row_scale)
+    return checked_setting(setting).predict(row_scale)
 
 
 @overload
@@ -25,10 +25,15 @@ def best_row_scale(setting: FineTuning) -> BestRowScale: ...
 def best_row_scale(setting: Regression) -> BestRegressionRowScale: ...
 def best_row_scale(setting: FineTuning | Regression) -> BestRowScale | BestRegressionRowScale:
     """`setting.best_row_scale()`: the best row scale, in closed form."""
-    return _checked(setting).best_row_scale()
+    return checked_setting(setting).best_row_scale()
 
 
-def _checked(setting: FineTuning | Regression) -> FineTuning | Regression:
+def checked_setting(setting: FineTuning | Regression) -> FineTuning | Regression:
+    """The setting itself.
+
+    Raises:
+        InputError: it is something else.
+    """
     if not isinstance(setting, FineTuning | Regression):
         raise InputError(f"setting is a {type(setting).__name__}: give a FineTuning or a Regression")
     return setting

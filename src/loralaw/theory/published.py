@@ -15,6 +15,7 @@ from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning, ridge_source
 from loralaw.theory.known import KnownSource
 from loralaw.theory.regression import Regression, regression
+from loralaw.theory.ridge import RidgeSource
 
 ACCURACY_BETAS = (0.2, 0.5, 0.9)
 ACCURACY_ENDS = (-10.0, 10.0)
@@ -30,17 +31,17 @@ REGRESSION_BETAS = (-2.0, 0.5, 2.0)
 REGRESSION_ENDS = (-4.0, 4.0)
 
 
-def accuracy_setting(beta: float) -> FineTuning:
+def accuracy_setting(beta: ArrayLike, n_target: ArrayLike = 40, gamma_target: ArrayLike = 0.1) -> FineTuning:
     """Accuracy against α."""
     return ridge_source(
         n_source=5000,
-        n_target=40,
+        n_target=n_target,
         dim=1000,
         mu_norm=0.8,
         mu_orth_norm=0.8,
         beta=beta,
         gamma_source=5.0,
-        gamma_target=0.1,
+        gamma_target=gamma_target,
     )
 
 
@@ -96,18 +97,10 @@ def best_row_scales() -> list[BestRowScaleAxis]:
 
 
 def _both_best(beta: ArrayLike = 0.5, n_target: ArrayLike = 40, gamma_target: ArrayLike = 0.1) -> tuple[Floats, Floats]:
-    mu_norm, gamma_source, dim = 0.8, 5.0, 1000
-    target = BinaryTarget(n_target, dim, mu_norm, mu_norm, beta, gamma_target)
-    ridge = ridge_source(
-        n_source=5000,
-        n_target=n_target,
-        dim=dim,
-        mu_norm=mu_norm,
-        mu_orth_norm=mu_norm,
-        beta=beta,
-        gamma_source=gamma_source,
-        gamma_target=gamma_target,
-    )
-    shrunk = mu_norm**2 / (mu_norm**2 + 1 + gamma_source)
-    known = FineTuning(KnownSource((shrunk / mu_norm) ** 2, target.beta * shrunk), target)
+    ridge = accuracy_setting(beta, n_target, gamma_target)
+    source, target = ridge.source, ridge.target
+    assert isinstance(source, RidgeSource)
+    assert isinstance(target, BinaryTarget)
+    shrunk = source.mu_norm**2 / (source.mu_norm**2 + 1 + source.gamma_source)
+    known = FineTuning(KnownSource((shrunk / source.mu_norm) ** 2, target.beta * shrunk), target)
     return np.asarray(ridge.best_row_scale().best), np.asarray(known.best_row_scale().best)

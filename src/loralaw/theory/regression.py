@@ -106,8 +106,9 @@ class Regression:
 
     def best_row_scale(self) -> BestRegressionRowScale:
         """α* = ⟨W_t, W_s⟩/‖W_s‖², whatever n, γ and the noise are."""
-        best, _ = np.broadcast_arrays(self.source_target_inner / self.source_norm_sq, self._risk(np.zeros(())))
-        return BestRegressionRowScale(best[()], *(self._risk(alpha)[()] for alpha in (best, np.zeros(()), np.ones(()))))
+        at_0, at_1 = self._risk(np.zeros(())), self._risk(np.ones(()))
+        best = np.broadcast_to(self.source_target_inner / self.source_norm_sq, at_0.shape)
+        return BestRegressionRowScale(best[()], self._risk(best)[()], at_0[()], at_1[()])
 
     def _risk(self, alpha: Floats) -> Floats:
         kappa, h, _ = resolvent(self.n_target, self.dim, self.gamma)

@@ -10,13 +10,14 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr
 
 from loralaw.errors import InputError
-from loralaw.theory.arguments import Floats, one, one_count, one_seed, real, vector
+from loralaw.theory.arguments import Floats, one, one_count, one_seed, real, several, vector
 from loralaw.theory.binary_target import BinaryTarget
 from loralaw.theory.fine_tuning import FineTuning
 from loralaw.theory.gaussian_target import GaussianTarget
 from loralaw.theory.known import KnownSource
 from loralaw.theory.known_vector import KnownVector
 from loralaw.theory.on_rows import fine_tuned
+from loralaw.theory.predict import checked_setting
 from loralaw.theory.prediction import Prediction
 from loralaw.theory.regression import Regression, RegressionPrediction
 from loralaw.theory.ridge import RidgeSource
@@ -71,11 +72,8 @@ def simulate(
     True
     """
     alpha = real("row_scale", row_scale)
-    n = one_count("n_replicates", n_replicates)
-    if n < 2:
-        raise InputError(f"n_replicates={n}: give at least 2, so that there is a standard error")
-    if not isinstance(setting, FineTuning | Regression):
-        raise InputError(f"setting is a {type(setting).__name__}: give a FineTuning or a Regression")
+    n = several("n_replicates", n_replicates)
+    setting = checked_setting(setting)
     draw = _regression_draw(setting) if isinstance(setting, Regression) else _binary_draw(setting)
     generators = np.random.default_rng(one_seed("seed", seed)).spawn(n)
     try:
@@ -217,7 +215,7 @@ def _plane(dim: int, along: float, across: float) -> Floats:
     return made
 
 
-def _root(covariance: Floats) -> Floats | None:
+def _root(covariance: Floats) -> Floats:
     """L with C = LLᵀ."""
     return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
 
