@@ -70,6 +70,15 @@ def test_table_in_every_form(done: Path, tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
         read = {"csv": pl.read_csv, "json": pl.read_json, "parquet": pl.read_parquet}[ending]
         assert read(tmp_path / f"t.{ending}")["cross_entropy"].is_not_null().all()
+    handed_on = loralaw("table", done, "--records", "-o", "study.parquet", cwd=tmp_path)
+    assert handed_on.returncode == 0, handed_on.stderr
+    page = loralaw("report", "study.parquet", cwd=tmp_path)
+    assert page.stdout.split() == ["study.html"]
+    assert (tmp_path / "study.html").exists()
+    for words in (["--records"], ["--records", "-o", "t.csv"]):
+        refused = loralaw("table", done, *words, cwd=tmp_path)
+        assert refused.returncode == 2
+        assert "-o FILE.parquet" in refused.stderr
     nowhere = loralaw("table", done, "-o", "no/such/folder/t.csv", cwd=tmp_path)
     assert nowhere.returncode == 2
     assert "a folder that exists" in nowhere.stderr

@@ -54,6 +54,12 @@ def test_all_problems_at_once() -> None:
         ({"training": {"learning_rate": True}}, "training.learning_rate", "valid number"),
         ({"training": {"weight_decay": "1"}}, "training.weight_decay", "valid number"),
         ({"packing": "yes"}, "packing", "boolean"),
+        ({"evaluation": {"split": "train"}}, "evaluation.split", "validation"),
+        (
+            {"evaluation": {"other_estimators": ["gaussian_noise"]}},
+            "evaluation.other_estimators[0]",
+            "jsd_standardised",
+        ),
         ({"training": {"learning_rate": float("nan")}}, "training.learning_rate", "finite"),
         ({"name": "../escape"}, "name", "letters"),
         ({"task": {"name": "stdlib-code", "file": "x.csv"}}, "task", "not both"),

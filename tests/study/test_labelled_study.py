@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 # As in solo_cells: the Trainer collects garbage before every training; without what was imported that takes no time.
 gc.freeze()
 SENTENCES = ("sentence1", "sentence2")
-INSIDE = ("miub_nats", "jsd_nats", "norm_ratio", "cosine", "effective_rank")
+INSIDE = ("miub_nats", "jsd_nats", "gaussian_coordinate_nats", "norm_ratio", "cosine", "effective_rank")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def spec(data: Path, tmp_path_factory: pytest.TempPathFactory) -> StudySpec:
         "sizes": [8],
         "seeds": [0, 1],
         "training": {"steps": 5, "batch_size": 2, "max_length": 9, "dtype": "float32"},
-        "evaluation": {"test_examples": 8, "probe_examples": 4},
+        "evaluation": {"test_examples": 8, "probe_examples": 4, "other_estimators": ["gaussian_coordinate"]},
     }
     return parse_study(settings, "s")
 

@@ -128,6 +128,30 @@ def test_what_is_scored_is_part_of_a_cell(tiny_model: Path, data: Path) -> None:
     assert {cell.key for cell in plan_cells(fewer)} < keys
 
 
+def test_settings_are_chosen_on_validation_rows(tiny_model: Path, data: Path) -> None:
+    """No row of the test split is left in what cells are scored on, and no question, which are of that split."""
+    found = checked(tiny_model, data, evaluation={"split": "validation"})
+    for (task_spec, template), rows in found.data.items():
+        own = load_task(task_spec, template)
+        assert list(rows.test) == list(own.validation)
+        assert rows.train == own.train
+        assert rows.choices == []
+        assert rows.majority_accuracy() is None
+    on_test = checked(tiny_model, data, evaluation={})
+    keys = [{cell.key for cell in plan_cells(each)} for each in (found, on_test)]
+    assert not keys[0] & keys[1]
+    labelled = [task("mrpc", data), task("mnli", data)]
+    for (task_spec, _), rows in checked(
+        tiny_model, data, tasks=labelled, templates=[], evaluation={"split": "validation"}
+    ).data.items():
+        own = load_task(task_spec)
+        assert list(rows.test) == list(own.validation)
+        right = [row.label == own.commonest_answer for row in own.validation]
+        assert rows.majority_accuracy() == sum(right) / len(right)
+    asked = problems(tiny_model, data, evaluation={"split": "validation", "other_tasks": ["hellaswag"]})
+    assert "test questions" in asked["evaluation.other_tasks"]
+
+
 def test_one_task_or_a_list_of_one_are_the_same_cells(tiny_model: Path, data: Path) -> None:
     one = plan_cells(checked(tiny_model, data, tasks=None, task=task("piqa", data)))
     listed = plan_cells(checked(tiny_model, data, tasks=[task("piqa", data)]))

@@ -29,24 +29,34 @@ def table(
         Path | None,
         typer.Option("-o", "--output", help="A .csv, .json or .parquet file; standard output if not given."),
     ] = None,
+    records: Annotated[
+        bool,
+        typer.Option(
+            "--records",
+            help="Put the whole study into the .parquet file, to hand it on: `loralaw report FILE` draws its page.",
+        ),
+    ] = False,
     form: Annotated[Format, typer.Option("--format", help="What standard output gets.")] = Format.CSV,
 ) -> None:
     """Print or write the table of a study: one row a cell that has ended."""
-    from loralaw.store import open_study
+    from loralaw.store import open_study, write_study_file
     from loralaw.store.atomic import storage_error
 
+    if records and (output is None or output.suffix.lower() != ".parquet"):
+        raise InputError(f"--records is for a file: give -o FILE.parquet, not {output or 'standard output'}")
     if output is not None:
         if not output.parent.is_dir():
             raise InputError(f"{output}: {output.parent} is not a folder that exists")
         form = _by_ending(output)
-    rows = open_study(folder).table()
+    study = open_study(folder)
+    rows = study.table()
     if output is None:
         printed = BytesIO()
         _write(rows, printed, form)
         sys.stdout.buffer.write(printed.getvalue())
         return
     try:
-        _write(rows, output, form)
+        write_study_file(study, output) if records else _write(rows, output, form)
     except OSError as error:
         raise storage_error(output, error) from None
     typer.echo(printable(f"{output}: {rows.height} rows"))

@@ -61,6 +61,8 @@ METRICS: dict[str, Metric] = {
         Metric("other_choice_accuracy", "choice accuracy on other tasks", "", increasing=None, bound=None),
         Metric("miub_nats", "MIUB", "nats", increasing=None, bound=None),
         Metric("jsd_nats", "Jensen-Shannon divergence", "nats", increasing=None, bound=None),
+        Metric("jsd_standardised_nats", "standardised divergence", "nats", increasing=None, bound=None),
+        Metric("gaussian_coordinate_nats", "Gaussian bound by coordinate", "nats", increasing=None, bound=None),
         Metric("norm_ratio", "norm ratio ‖u‖/‖z‖", "", increasing=None, bound=None),
         Metric("cosine", "cosine of u and z", "", increasing=None, bound=None),
         Metric("effective_rank", "effective rank", "", increasing=None, bound=None),

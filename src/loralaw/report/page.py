@@ -17,18 +17,18 @@ from loralaw.report.row_scale import SCALE_MEASURES, RowScales, drift_note, off_
 from loralaw.report.row_scale_patterns import patterns
 from loralaw.report.scores import by_text, other_task_rows, scores_of, template_rows
 from loralaw.report.wording import counted, duration
-from loralaw.store import Study, method_label, write_text
+from loralaw.store import Study, StudyFile, method_label, write_text
 
 HEADLINE_METRICS = (QUALITY, "miub_nats")
 """Metrics whose sentences stand in the answer; the others are a selector away."""
 
 
-def write_report(study: Study, path: Path | None = None) -> Path:
+def write_report(study: Study | StudyFile, path: Path | None = None) -> Path:
     """Write the report of a study, finished or not, as one HTML file.
 
     Args:
         study: an open study.
-        path: where to; `report.html` in the study's folder if not given.
+        path: where to; if not given, `report.html` in the study's folder, or beside the study's file under its name.
 
     Returns:
         The path written.
@@ -36,12 +36,13 @@ def write_report(study: Study, path: Path | None = None) -> Path:
     Raises:
         StorageError: the disk refused; an older report is left as it was.
     """
-    path = study.path / "report.html" if path is None else Path(path)
+    if path is None:
+        path = study.path.with_suffix(".html") if isinstance(study, StudyFile) else study.path / "report.html"
     write_text(path, render(study))
     return path
 
 
-def render(study: Study) -> str:
+def render(study: Study | StudyFile) -> str:
     """The page as text."""
     records, table = study.records(), study.table()
     fits = fit_all(table) if cells.finished(table).height else []
@@ -119,7 +120,7 @@ def _laws(table: pl.DataFrame, fits: list[LawFit], checks: list[HeldOut | None])
     return {"metrics": [(m, title_of(METRICS[m])) for m in metrics], "panels": panels, "legend": legend, "views": VIEWS}
 
 
-def _scores(study: Study, table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _scores(study: Study | StudyFile, table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "scores": scores_of(table, _first_method(study, table)),
         "template_scores": template_rows(table),
@@ -127,7 +128,7 @@ def _scores(study: Study, table: pl.DataFrame, records: list[dict[str, Any]]) ->
     }
 
 
-def _first_method(study: Study, table: pl.DataFrame) -> str:
+def _first_method(study: Study | StudyFile, table: pl.DataFrame) -> str:
     """Of the study file, as the table calls it; of a study from elsewhere the first that ran."""
     methods = study.settings.get("methods")
     if methods:
@@ -188,7 +189,7 @@ def _cells(table: pl.DataFrame, records: list[dict[str, Any]]) -> dict[str, Any]
     }
 
 
-def _made(study: Study, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _made(study: Study | StudyFile, records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "settings": provenance.settings_text(study.settings),
         "made_with": provenance.made_with(study.provenance, records),

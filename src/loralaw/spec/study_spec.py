@@ -138,12 +138,16 @@ class TrainingSpec(Settings):
 class EvaluationSpec(Settings):
     """How much held-out data each cell is measured on; the rows are the same for all cells."""
 
+    split: Literal["test", "validation"] = "test"
+    """validation: score on rows of the validation split, to choose settings by, and leave the test rows untouched."""
     test_examples: Count = 128
-    """Rows of the test split for cross-entropy, perplexity and accuracy (all of them if there are fewer)."""
+    """Rows of the split for cross-entropy, perplexity and accuracy (all of them if there are fewer)."""
     choice_questions: Annotated[int, Field(ge=0, strict=True)] = 64
     """Four-way questions for the choice accuracy, where the task has them."""
     probe_examples: Count = 32
     """Rows of the validation split on which MIUB is measured."""
+    other_estimators: list[Literal["jsd_standardised", "gaussian_coordinate"]] = Field(default=[])
+    """Measured inside the adapters beside the channel bound and jsd: those that keep O(features) numbers a layer."""
     other_tasks: list[Name] = Field(default=[], validate_default=True)
     """Multiple-choice tasks that a cell was not trained on, scored before and after: what was forgotten. As many
     questions each as `choice_questions`."""
@@ -151,6 +155,8 @@ class EvaluationSpec(Settings):
     @field_validator("other_tasks")
     @classmethod
     def _questions_of_others(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        if value and info.data.get("split") == "validation":
+            raise ValueError("the questions of other tasks are test questions, and split is validation: leave this out")
         if value and info.data.get("choice_questions") == 0:
             raise ValueError("other tasks are scored on choice_questions, which is 0: ask some, or leave this out")
         return value

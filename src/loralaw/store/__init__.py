@@ -13,6 +13,9 @@ from loralaw.store.study import RESULTS as RESULTS
 from loralaw.store.study import Study as Study
 from loralaw.store.study import open_study as open_study
 from loralaw.store.study import write_study as write_study
+from loralaw.store.study_file import StudyFile as StudyFile
+from loralaw.store.study_file import read_study as read_study
+from loralaw.store.study_file import write_study_file as write_study_file
 from loralaw.store.table import COLUMNS as COLUMNS
 from loralaw.store.table import COSTS_OF_A_RUN as COSTS_OF_A_RUN
 from loralaw.store.table import method_label as method_label

@@ -16,8 +16,9 @@ from loralaw._version import __version__
 from loralaw.errors import StudyFolderError
 from loralaw.store.atomic import write_json
 from loralaw.store.cell_folder import FORMAT, CellFolder
+from loralaw.store.contents import RECORD_CURE, STUDY_CURE, DamageError, check_record, check_study
 from loralaw.store.index import ended_cells, write_index
-from loralaw.store.table import COLUMNS, wrong_columns
+from loralaw.store.table import COLUMNS
 
 RESULTS = ("finished", "diverged")
 """How a cell can end for good; a diverged one would diverge again. Any other outcome may be mended by another run."""
@@ -35,24 +36,12 @@ class Study:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        content = _read_json(path / "study.json", _STUDY_CURE)
-        if content.get("format") != FORMAT:
-            raise StudyFolderError(
-                f"{path} was written in study format {content.get('format')!r} by loralaw {content.get('loralaw')!r}; "
-                f"this is loralaw {__version__} with format {FORMAT}. Use that version, or another folder (--out)"
-            )
-        _require(
-            path / "study.json", content, {"settings": dict, "planned_keys": list, "provenance": dict}, _STUDY_CURE
-        )
-        _require(path / "study.json", content["settings"], {"name": str}, _STUDY_CURE)
-        if not all(isinstance(key, str) for key in content["planned_keys"]):
-            raise _DamageError(f"{path / 'study.json'} is damaged: planned_keys holds what is no key. {_STUDY_CURE}")
+        content = check_study(path / "study.json", _read_json(path / "study.json", STUDY_CURE))
         self.settings: dict[str, Any] = content["settings"]
         self.planned_keys: list[str] = content["planned_keys"]
         self.provenance: dict[str, Any] = content["provenance"]
         # A base model is known by its contents; the study may call it by another name or path than when a cell ran.
         hashes = self.provenance.get("base_model_hashes", {})
-        _require(path / "study.json", {"base_model_hashes": hashes}, {"base_model_hashes": dict}, _STUDY_CURE)
         self._name_of_base = {content_hash: name for name, content_hash in hashes.items()}
 
     @property
@@ -75,23 +64,8 @@ class Study:
         path = self.cell(key).record_path
         if not path.exists():
             return None
-        record = _read_json(path, _RECORD_CURE)
-        if record.get("format") != FORMAT:
-            raise StudyFolderError(f"{path} has format {record.get('format')!r}, this loralaw reads {FORMAT}")
-        parts = {
-            "key": str,
-            "status": str,
-            "reason": object,
-            "cell": dict,
-            "metrics": dict,
-            "counts": dict,
-            "cost": dict,
-        }
-        _require(path, record, parts, _RECORD_CURE)
+        record = check_record(path, _read_json(path, RECORD_CURE), RECORD_CURE)
         cell = record["cell"]
-        _require(path, cell, {"base_model": str, "base_model_hash": str, "method": dict}, _RECORD_CURE)
-        if wrong := wrong_columns(record):
-            raise _DamageError(f"{path} is damaged: {', '.join(wrong)} cannot be what it says. {_RECORD_CURE}")
         cell["base_model"] = self._name_of_base.get(cell["base_model_hash"], cell["base_model"])
         return record
 
@@ -125,7 +99,7 @@ class Study:
         def read(key: str) -> dict[str, Any] | None:
             try:
                 return self.record(key)
-            except _DamageError:
+            except DamageError:
                 damaged.append(key)
                 path = self.cell(key).record_path
                 path.replace(path.with_name("record.json.damaged"))
@@ -184,25 +158,11 @@ def write_study(path: Path, settings: dict[str, Any], planned_keys: list[str], p
     return open_study(path)
 
 
-class _DamageError(StudyFolderError):
-    """A file that is not what was once written whole."""
-
-
-_STUDY_CURE = "Delete it and run the study again: cells that have a record are not trained again"
-_RECORD_CURE = "Run the study again: this record is set aside and its cell trained anew; the others stay"
-
-
 def _read_json(path: Path, cure: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise _DamageError(f"{path} is damaged ({error}). {cure}") from None
+        raise DamageError(f"{path} is damaged ({error}). {cure}") from None
     if not isinstance(value, dict):
-        raise _DamageError(f"{path} is damaged: it does not hold an object. {cure}")
+        raise DamageError(f"{path} is damaged: it does not hold an object. {cure}")
     return value
-
-
-def _require(path: Path, content: dict[str, Any], parts: dict[str, type], cure: str) -> None:
-    missing = [name for name, kind in parts.items() if name not in content or not isinstance(content[name], kind)]
-    if missing:
-        raise _DamageError(f"{path} is damaged: it has no {', '.join(missing)}, or not of the right kind. {cure}")

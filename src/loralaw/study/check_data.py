@@ -32,6 +32,8 @@ def load_data(spec: StudySpec) -> tuple[dict[Text, TaskData], list[Problem]]:
                 data[task, template] = load(task, template)
             except DataError as error:
                 problems.append(Problem(f"templates[{number}]", str(error)))
+    if spec.evaluation.split == "validation":
+        data = {text: each.scored_on_validation() for text, each in data.items()}
     if len({each.target is None for each in data.values()}) > 1:
         text = "some have labels and need a head, others are text: give each kind a study of its own"
         problems.append(Problem("tasks", text))

@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 Row = TypeVar("Row")
@@ -99,6 +99,11 @@ class TaskData:
                 digest.update(repr(row).encode("utf-8", "surrogatepass"))
             digest.update(b"\0split")
         return digest.hexdigest()[:32]
+
+    def scored_on_validation(self) -> "TaskData":
+        """The same task without its test split: validation rows take its place, and its questions are not asked."""
+        answer = None if self.target is None else self.commonest_answer
+        return replace(self, test=self.validation, choices=[], commonest_answer=answer)
 
     def train_subset(self, n_examples: int, seed: int) -> list[Example | Labelled]:
         """The training examples of a cell; for one seed a smaller set is the beginning of a larger one."""

@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig
 from transformers import PretrainedConfig, PreTrainedModel
 
+from loralaw.miub import DEFAULT_ESTIMATORS
 from loralaw.models import is_quantised
 from loralaw.spec import AlphaLoraMethod, Cell, TrainingSpec, method_spec
 from loralaw.training.targets import resolve_target_modules
@@ -85,6 +86,11 @@ def learning_rate_of(cell: Cell) -> float:
 def learning_rates_of(cell: Cell) -> str:
     """The names of the settings that may be too high where a loss is not finite."""
     return "learning_rate or row_scale_learning_rate" if has_row_scale(cell) else "learning_rate"
+
+
+def estimators_of(cell: Cell) -> tuple[str, ...]:
+    """What is measured inside the adapter, and stands in the record by layer."""
+    return (*DEFAULT_ESTIMATORS, *cell.evaluation["other_estimators"])
 
 
 def peft_config_of(cell: Cell, model: PreTrainedModel) -> LoraConfig:

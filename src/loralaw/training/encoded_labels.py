@@ -6,6 +6,7 @@ from typing import Any
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import LabelledRows, TaskData, encode_labelled, sample
+from loralaw.training.cell_settings import estimators_of
 
 
 class EncodedLabels:
@@ -22,7 +23,7 @@ class EncodedLabels:
         assert data.target is not None
         self.target, self._data, self._tokenizer, self._n_train_max = data.target, data, base.tokenizer, n_train_max
         self._train: dict[int, LabelledRows] = {}
-        self.max_length = int(cell.training["max_length"])
+        self.max_length, self.estimators = int(cell.training["max_length"]), estimators_of(cell)
         self.test = self._encode(sample(data.test, cell.evaluation["test_examples"]))
         self.probe = self._encode(sample(data.validation, cell.evaluation["probe_examples"]))
         self.majority_accuracy = data.majority_accuracy(cell.evaluation["test_examples"])

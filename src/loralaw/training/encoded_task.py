@@ -9,6 +9,7 @@ from torch import Tensor
 from loralaw.models import BaseModel
 from loralaw.spec import Cell
 from loralaw.tasks import NOT_SCORED, EncodedRows, TaskData, encode_examples, encode_questions, sample
+from loralaw.training.cell_settings import estimators_of
 
 
 class TokenRows(Protocol):
@@ -36,7 +37,7 @@ class EncodedTask:
         self._data, self._tokenizer, self._n_train_max = data, base.tokenizer, n_train_max
         self._train: dict[int, EncodedRows] = {}
         self.max_length = int(cell.training["max_length"])
-        settings = cell.evaluation
+        self.estimators, settings = estimators_of(cell), cell.evaluation
         self.test = self._encode(sample(data.test, settings["test_examples"]))
         self.probe = self._encode(sample(data.validation, settings["probe_examples"]))
         questions = sample(data.choices, settings["choice_questions"])

@@ -1,13 +1,13 @@
 """Every metric of trained cells: on test rows, on questions, and inside the adapter on validation rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from loralaw.miub import LayerStatistics, plain
 from loralaw.miub.cosine import Cosine
-from loralaw.miub.estimators import DEFAULT_ESTIMATORS, column_of
+from loralaw.miub.estimators import column_of
 from loralaw.miub.norm_ratio import NormRatio
 from loralaw.tasks import EncodedQuestions
 from loralaw.training.encoded_task import EncodedTask
@@ -15,7 +15,12 @@ from loralaw.training.metrics import choice_metrics, language_metrics
 from loralaw.training.scores import Scores
 
 _CHOICE = ("choice_accuracy", "choice_accuracy_sum")
-INSIDE = (*map(column_of, DEFAULT_ESTIMATORS), NormRatio.name, Cosine.name, "effective_rank")
+_CONTROLS = (NormRatio.name, Cosine.name, "effective_rank")
+
+
+def inside_names(estimators: Iterable[str]) -> tuple[str, ...]:
+    """Metrics that only a cell with an adapter has."""
+    return (*map(column_of, estimators), *_CONTROLS)
 
 
 class Measurable(Protocol):
@@ -47,7 +52,7 @@ def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]
         By key: `metrics`, `absent_metrics` (why one is not there), `layers` (MIUB and controls by layer), and
         `other_tasks` (scores on tasks that were not trained on, by name).
     """
-    inside, rows = LayerStatistics(), task.probe
+    inside, rows = LayerStatistics(task.estimators), task.probe
     trained.probe(rows.ids, rows.token_mask, rows.document, inside)
     language, choices = _language(trained, task), _choices(trained, task.choices)
     others = {name: _choices(trained, asked) for name, asked in task.other_questions.items()}
@@ -60,7 +65,7 @@ def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]
         if not choices:
             absent |= dict.fromkeys(_CHOICE, "the task has no multiple-choice questions")
         if not layers:
-            absent |= dict.fromkeys(INSIDE, "there is no adapter")
+            absent |= dict.fromkeys(inside_names(task.estimators), "there is no adapter")
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers, "other_tasks": of_others}
     return measured
 

@@ -6,7 +6,7 @@ from loralaw.miub import LayerStatistics, plain
 from loralaw.training.classifier import Classifier
 from loralaw.training.encoded_labels import EncodedLabels
 from loralaw.training.label_metrics import label_metrics
-from loralaw.training.measure import INSIDE, inside_of
+from loralaw.training.measure import inside_names, inside_of
 
 
 def measure_labels(trained: Classifier, task: EncodedLabels) -> dict[str, Any]:
@@ -15,7 +15,7 @@ def measure_labels(trained: Classifier, task: EncodedLabels) -> dict[str, Any]:
     Returns:
         `metrics`, `absent_metrics` (why one is not there), and `layers` (MIUB and controls by layer).
     """
-    key, inside = trained.keys[0], LayerStatistics()
+    key, inside = trained.keys[0], LayerStatistics(task.estimators)
     trained.probe(task.probe, inside)
     layers, means = inside_of(inside, key, trained.effective_ranks(key))
     outputs = trained.outputs(task.test).double().numpy()
@@ -23,5 +23,5 @@ def measure_labels(trained: Classifier, task: EncodedLabels) -> dict[str, Any]:
     metrics = {**plain(metrics), **plain(means)}
     absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
     if not layers:
-        absent |= dict.fromkeys(INSIDE, "there is no adapter")
+        absent |= dict.fromkeys(inside_names(task.estimators), "there is no adapter")
     return {"metrics": metrics, "absent_metrics": absent, "layers": layers}
