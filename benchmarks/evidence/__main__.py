@@ -1,0 +1,35 @@
+"""The numbers of docs/evidence.md and of the README's headline, from the record tables in results/evidence.
+
+    python benchmarks/evidence              # prints every block
+    python benchmarks/evidence trends laws  # some of them
+    python benchmarks/evidence --write      # puts them into the documents, between their marks, and draws the figures
+
+Nothing is trained and no chance enters: the same tables give the same text. A test holds the documents to it.
+"""
+
+import argparse
+from pathlib import Path
+
+from blocks import BLOCKS, DOCUMENTS, filled
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("blocks", nargs="*", metavar="BLOCK", help=f"out of {', '.join(BLOCKS)}; all if none is named")
+    parser.add_argument("--write", action="store_true", help="put them into the documents")
+    asked = parser.parse_args()
+    if unknown := [name for name in asked.blocks if name not in BLOCKS]:
+        parser.error(f"no such block: {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
+    if not asked.write:
+        for name in asked.blocks or BLOCKS:
+            print(f"## {name}\n\n{BLOCKS[name]()}\n")
+        return
+    for document in DOCUMENTS:
+        path = REPOSITORY / document
+        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

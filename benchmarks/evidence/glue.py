@@ -1,0 +1,136 @@
+"""α-LoRA against LoRA, DoRA and full fine-tuning on GLUE with a small encoder."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.special import stdtrit
+from tables import markdown
+
+from loralaw.report.row_scale import row_scales_of
+from loralaw.report.row_scale_patterns import patterns
+from loralaw.store import StudyFile
+
+REFERENCE = "lora"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two methods, seed by seed; the spread between seeds is pooled over tasks.
+
+    Args:
+        value: in points of accuracy.
+        half: Half of the 95 % interval; it holds training noise, and not that of the test rows, which are the same.
+    """
+
+    value: float
+    half: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.value:+.1f} ± {self.half:.1f}"
+
+    @property
+    def is_clear(self) -> bool:
+        return abs(self.value) > self.half
+
+
+def short(method: str) -> str:
+    """The method and what tells it apart, without its learning rate."""
+    name, _, settings = method.rstrip(")").partition("(")
+    said = [s for s in settings.split(", ") if s and not s.startswith("learning_rate")]
+    if name == "alpha-lora":
+        protocol = next((s.partition("=")[2] for s in said if s.startswith("row_scale_protocol")), "")
+        every = next((s.partition("=")[2] for s in said if s.startswith("row_scale_every")), "10")
+        return f"α-LoRA, T = {every}" + (f", {protocol}" if protocol else "")
+    return {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "full": "full"}[name]
+
+
+def pooled(differences: list[np.ndarray]) -> Difference:
+    """Mean over tasks of the mean over seeds; each array is one task's seeds."""
+    n_seeds = len(differences[0])
+    freedom = sum(len(d) - 1 for d in differences)
+    variance = sum(float(((d - d.mean()) ** 2).sum()) for d in differences) / freedom
+    value = float(np.mean([d.mean() for d in differences]))
+    error = np.sqrt(variance / n_seeds / len(differences))
+    return Difference(100 * value, float(100 * error * stdtrit(freedom, 0.975)))
+
+
+def paired(cells: pl.DataFrame, method: str, reference: str, metric: str = "accuracy") -> dict[str, np.ndarray]:
+    """By task, over the seeds that both have."""
+    sides = [cells.filter(method=name).select("task", "seed", metric) for name in (method, reference)]
+    joined = sides[0].join(sides[1], on=["task", "seed"], suffix="_reference").sort("task", "seed")
+    return {
+        str(task): (part[metric] - part[f"{metric}_reference"]).to_numpy()
+        for (task,), part in joined.group_by("task", maintain_order=True)
+    }
+
+
+def rate_choice(cells: pl.DataFrame) -> dict[str, str]:
+    """By method without its rate, the label of the one with the best mean validation accuracy over tasks."""
+    means = cells.group_by("method").agg(pl.col("accuracy").mean()).sort("accuracy", "method", descending=True)
+    return {short(method): method for method, _ in reversed(means.rows())}
+
+
+def rates_table(cells: pl.DataFrame) -> str:
+    tasks = sorted(cells["task"].unique())
+    rows = []
+    for (method,), part in cells.sort("method").group_by("method", maintain_order=True):
+        by_task = dict(part.select("task", "accuracy").iter_rows())
+        mean = 100 * float(part["accuracy"].mean())  # type: ignore[arg-type]
+        rows.append(
+            [short(str(method)), _rate(str(method)), *(f"{100 * by_task[t]:.1f}" for t in tasks), f"{mean:.1f}"]
+        )
+    return markdown(["method", "learning rate", *tasks, "mean"], rows)
+
+
+def _rate(method: str) -> str:
+    found = [s for s in method.rstrip(")").partition("(")[2].split(", ") if s.startswith("learning_rate")]
+    return found[0].partition("=")[2] if found else "2e-3"
+
+
+def glue_table(cells: pl.DataFrame) -> str:
+    """Accuracy ± standard error over seeds, and the difference from LoRA."""
+    tasks = sorted(cells["task"].unique())
+    reference = next(m for m in cells["method"].unique().sort() if short(m) == "LoRA")
+    rows = []
+    for method in sorted(cells["method"].unique(), key=short):
+        row = [short(method)]
+        for task in tasks:
+            values = 100 * cells.filter(method=method, task=task)["accuracy"].to_numpy()
+            row.append(f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}")
+        if method == reference:
+            rows.append([*row, "–"])
+        else:
+            rows.append([*row, pooled(list(paired(cells, method, reference).values())).text])
+    majority = [f"{100 * cells.filter(task=t)['majority_accuracy'][0]:.1f}" for t in tasks]
+    rows.append(["commonest answer", *majority, ""])
+    return markdown(["method", *tasks, "less LoRA, mean of tasks"], rows)
+
+
+def cost_table(cells: pl.DataFrame) -> str:
+    """Time of training and peak memory of a process, as multiples of LoRA's, means over tasks and seeds."""
+    means = cells.group_by("method").agg(pl.col("train_seconds", "peak_memory_bytes", "n_params_trainable").mean())
+    lora = next(row for row in means.iter_rows(named=True) if short(row["method"]) == "LoRA")
+    rows = [
+        [
+            short(row["method"]),
+            f"{row['n_params_trainable']:,.0f}",
+            f"{row['train_seconds']:.0f} ({row['train_seconds'] / lora['train_seconds']:.2f})",
+            f"{row['peak_memory_bytes'] / 1e6:.0f} ({row['peak_memory_bytes'] / lora['peak_memory_bytes']:.2f})",
+        ]
+        for row in sorted(means.iter_rows(named=True), key=lambda row: short(row["method"]))
+    ]
+    return markdown(
+        ["method", "trained parameters", "seconds of training (over LoRA's)", "peak MB (over LoRA's)"], rows
+    )
+
+
+def pattern_sentences(study: StudyFile) -> str:
+    """Do the blocks agree on which modules α changes?"""
+    lines = []
+    for task in sorted({record["cell"]["task"]["name"] for record in study.records()}):
+        records = [record for record in study.records() if record["cell"]["task"]["name"] == task]
+        for name, sentences in patterns(row_scales_of(records, ["all-minilm-l6-v2"])).sentences:
+            lines += [f"- {task}, {name.partition(' · ')[2] or name}: {sentence}" for sentence in sentences]
+    return "\n".join(lines)

@@ -1,0 +1,139 @@
+"""Question 5: is there an internal metric that orders adapters as their held-out cross-entropy does?
+
+Candidates are fixed on half of the configurations: their direction, and the weights of combinations. The other half is
+looked at once.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from resampling import SETTINGS, Interval, configurations, kendall, kendalls, same
+from tables import CONTROLS, CONVENTIONS, ESTIMATORS, INTERNAL, interval, label, markdown
+
+from loralaw.models import find_model
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+TARGET = "cross_entropy"
+_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A number of each configuration that might order them.
+
+    Args:
+        name: As the table says it.
+        features: (n, k) from the configurations: one column is used as it is, several are combined.
+    """
+
+    name: str
+    features: Callable[[pl.DataFrame], Floats]
+
+
+def candidates() -> Iterator[Candidate]:
+    for metric in INTERNAL:
+        yield Candidate(label(metric), lambda t, m=metric: t[m].to_numpy()[:, None])
+    for metric in ESTIMATORS:
+        yield Candidate(
+            f"{label(metric)} / norm ratio", lambda t, m=metric: (t[m] / t["norm_ratio"]).to_numpy()[:, None]
+        )
+        yield Candidate(f"{label(metric)} / log d", lambda t, m=metric: (t[m] / t["log_d"]).to_numpy()[:, None])
+        yield Candidate(
+            f"{label(metric)} / trainable parameters",
+            lambda t, m=metric: (t[m] / t["n_params_trainable"]).to_numpy()[:, None],
+        )
+        yield Candidate(
+            f"{label(metric)} / log trainable parameters",
+            lambda t, m=metric: (t[m] / t["n_params_trainable"].log()).to_numpy()[:, None],
+        )
+    yield Candidate("all estimators, combined", lambda t: _logs(t, ESTIMATORS))
+    yield Candidate("all controls, combined", lambda t: _logs(t, CONTROLS))
+    yield Candidate("all of them, combined", lambda t: _logs(t, INTERNAL))
+    sizes = ("rank", "n_train_examples", "n_params_total")
+    yield Candidate("sizes alone (rank, examples, parameters), combined", lambda t: _logs(t, sizes))
+    yield Candidate("all of them and sizes, combined", lambda t: _logs(t, (*INTERNAL, *sizes)))
+
+
+def _logs(table: pl.DataFrame, names: tuple[str, ...]) -> Floats:
+    """Logarithms of what is positive."""
+    columns = [table[name].to_numpy().astype(float) for name in names]
+    return np.column_stack([np.log(column) if (column > 0).all() else column for column in columns])
+
+
+def prepared(cells: pl.DataFrame) -> pl.DataFrame:
+    """Configurations with everything that a candidate uses, and which half they are in."""
+    columns = [*INTERNAL, TARGET, "n_params_trainable", "n_params_total"]
+    means = configurations(cells, columns)
+    widths = pl.DataFrame([{"base_model": name, "log_d": _log_width(name)} for name in means["base_model"].unique()])
+    half = np.random.default_rng(0).permutation(np.arange(means.height) % 2)
+    return means.join(widths, on="base_model", how="left", maintain_order="left").with_columns(half=pl.Series(half))
+
+
+def _log_width(base_model: str) -> float:
+    """Mean logarithm of the features over the layers of a block."""
+    config = json.loads((Path(find_model(base_model).location) / "config.json").read_text())
+    head = config["hidden_size"] // config["num_attention_heads"]
+    keys = head * config["num_key_value_heads"]
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    return float(np.log([hidden, keys, keys, hidden, inner, inner, hidden]).mean())
+
+
+def score(candidate: Candidate, means: pl.DataFrame) -> tuple[Floats, pl.DataFrame]:
+    """The candidate on the half that did not choose it; lower should be better."""
+    chosen, held_out = means.filter(half=0), means.filter(half=1)
+    x, y = candidate.features(chosen), chosen[TARGET].to_numpy()
+    other = candidate.features(held_out)
+    if x.shape[1] == 1:
+        return other[:, 0] * (np.sign(kendall(x[:, 0], y)) or 1.0), held_out
+    centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
+    x, other = (x - centre) / scale, (other - centre) / scale
+    weights = np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ (y - y.mean()))
+    return other @ weights, held_out
+
+
+def views(table: pl.DataFrame) -> dict[str, Bools]:
+    """Which pairs are compared."""
+    base, method, rank, size = (table[name] for name in SETTINGS)
+    conventions = {name: same(method) & (method == key).to_numpy()[:, None] for key, name in CONVENTIONS.items()}
+    return {
+        **conventions,
+        "both": np.ones((table.height, table.height), dtype=bool),
+        "one base model": same(base),
+        "along rank": same(base, method, size),
+        "along data": same(base, method, rank),
+        "along model": same(method, rank, size),
+    }
+
+
+def ordering(cells: pl.DataFrame) -> dict[str, dict[str, Interval]]:
+    """Tau of each candidate with held-out cross-entropy on the other half, by view."""
+    means = prepared(cells)
+    scored = [(one.name, *score(one, means)) for one in candidates()]
+    held_out = scored[0][2]
+    target = held_out[TARGET].to_numpy()
+    found: dict[str, dict[str, Interval]] = {name: {} for name, _, _ in scored}
+    for view, inside in views(held_out).items():
+        taus, _ = kendalls([values for _, values, _ in scored], target, inside)
+        for (name, _, _), tau in zip(scored, taus, strict=True):
+            found[name][view] = tau
+    return found
+
+
+def ordering_table(cells: pl.DataFrame) -> str:
+    found = ordering(cells)
+    names = list(next(iter(found.values())))
+    rows = [
+        [
+            name,
+            *(interval(t.value, t.low, t.high) for t in by_view.values()),
+            f"{min(t.value for t in by_view.values()):.2f}",
+        ]
+        for name, by_view in sorted(found.items(), key=lambda item: -min(t.value for t in item[1].values()))
+    ]
+    return markdown(["metric", *names, "least"], rows)

@@ -1,0 +1,53 @@
+"""The record tables of the evidence, and how numbers are written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from loralaw.laws import metric_named
+from loralaw.store import read_study
+
+RESULTS = Path(__file__).parents[1] / "results" / "evidence"
+
+ESTIMATORS = ("miub_nats", "jsd_nats", "jsd_standardised_nats", "gaussian_coordinate_nats")
+CONTROLS = ("norm_ratio", "cosine", "effective_rank")
+INTERNAL = (*ESTIMATORS, *CONTROLS)
+OUTSIDE = ("cross_entropy", "perplexity")
+AXES = {"rank": "rank", "n_train_examples": "training examples", "n_params_total": "model size"}
+CONVENTIONS = {"lora": "lora_alpha / r", "rslora": "lora_alpha / √r"}
+
+
+def cells(name: str) -> pl.DataFrame:
+    """The finished cells of a study whose file stands in the results."""
+    return read_study(RESULTS / f"{name}.parquet").table().filter(status="finished")
+
+
+def table(name: str) -> pl.DataFrame:
+    """A table that is no study."""
+    return pl.read_parquet(RESULTS / f"{name}.parquet")
+
+
+def label(metric: str) -> str:
+    return metric_named(metric).label
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def interval(value: float, low: float, high: float, digits: int = 2) -> str:
+    """`0.31 [0.12, 0.48]`."""
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace(
+        "-0." + "0" * digits, "0." + "0" * digits
+    )
+
+
+def percent(value: float, low: float, high: float) -> str:
+    """Of a ratio less 1: `-32 % [-35, -29]`."""
+    return f"{100 * value:+.0f} % [{100 * low:+.0f}, {100 * high:+.0f}]"
+
+
+def probability(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0015 else "0.001"

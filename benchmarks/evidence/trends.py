@@ -1,0 +1,88 @@
+"""Question 1: does each metric fall with rank, data and model size, and does the norm control do the same?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from resampling import SETTINGS, Interval, configurations, kendall
+from tables import AXES, CONTROLS, CONVENTIONS, ESTIMATORS, OUTSIDE, interval, label, markdown, percent
+
+Floats = NDArray[np.float64]
+_N_RESAMPLES = 1999
+_MOVES = {"rank": "rank", "n_train_examples": "n_train_examples", "n_params_total": "base_model"}
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Of a metric along an axis, everything else equal.
+
+    Args:
+        tau: Kendall's tau of the metric with the size, mean over settings: -1 where it falls at every step.
+        change: From the smallest size to the largest, as a ratio less 1; geometric mean over settings.
+        n_settings: Combinations of everything else.
+    """
+
+    metric: str
+    axis: str
+    tau: Interval
+    change: Interval | None
+    n_settings: int
+
+    @property
+    def word(self) -> str:
+        if self.tau.high < 0:
+            return "falls"
+        return "rises" if self.tau.low > 0 else "neither"
+
+
+def trend(cells: pl.DataFrame, metric: str, axis: str) -> Trend:
+    """Seeds are averaged first; the interval draws the settings again."""
+    others = [name for name in SETTINGS if name != _MOVES[axis]]
+    means = configurations(
+        cells.with_columns(pl.col(axis).cast(pl.Float64)), [metric, axis] if axis not in SETTINGS else [metric]
+    )
+    curves = [
+        (part[axis].to_numpy().astype(float), part[metric].to_numpy())
+        for _, part in means.sort(axis).group_by(others, maintain_order=True)
+    ]
+    taus = np.array([kendall(x, y) for x, y in curves])
+    positive = all((y > 0).all() for _, y in curves)
+    logs = np.array([np.log(y[-1] / y[0]) for _, y in curves]) if positive else None
+    picked = np.random.default_rng(0).integers(0, len(curves), (_N_RESAMPLES, len(curves)))
+    change = None
+    if logs is not None:
+        change = Interval(*(float(np.expm1(x)) for x in (logs.mean(), *_ends(logs[picked].mean(axis=1)))))
+    return Trend(metric, axis, Interval(float(taus.mean()), *_ends(taus[picked].mean(axis=1))), change, len(curves))
+
+
+def _ends(again: Floats) -> tuple[float, float]:
+    low, high = np.quantile(again, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def trends(cells: pl.DataFrame, axes: tuple[str, ...] = tuple(AXES)) -> Iterator[tuple[str, Trend]]:
+    """By convention."""
+    for method in CONVENTIONS:
+        part = cells.filter(method=method)
+        for axis in axes:
+            for metric in (*OUTSIDE, *ESTIMATORS, *CONTROLS):
+                yield method, trend(part, metric, axis)
+
+
+def trend_table(cells: pl.DataFrame) -> str:
+    rows = [
+        [
+            CONVENTIONS[method],
+            AXES[one.axis],
+            label(one.metric),
+            one.word,
+            interval(one.tau.value, one.tau.low, one.tau.high),
+            "–" if one.change is None else percent(one.change.value, one.change.low, one.change.high),
+            str(one.n_settings),
+        ]
+        for method, one in trends(cells)
+    ]
+    heads = ["scale", "along", "metric", "", "τ with size", "smallest to largest", "settings"]
+    return markdown(heads, rows)
