@@ -1,4 +1,4 @@
-"""Training texts of equal size and different complexity, from Python's standard library, for studies/evidence_complexity.yaml.
+"""Training texts of equal size and different complexity, from Python's standard library.
 
     python benchmarks/complexity_texts.py
     loralaw run studies/evidence_complexity.yaml

@@ -1,4 +1,4 @@
-"""Question 2, earlier in training: what after a quarter of the steps says best which adapter will be better in the end?"""
+"""Question 2, earlier in training: what says after a quarter of the steps which adapter will be better in the end?"""
 
 import polars as pl
 from resampling import SETTINGS, kendalls, same

@@ -1,0 +1,81 @@
+"""The two figures of the README, from the same tables as the numbers."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from glue import paired, pooled, short
+from matplotlib import pyplot as plt
+from tables import CONVENTIONS, label
+
+mpl.use("svg")
+mpl.rcParams.update(
+    {
+        "svg.hashsalt": "loralaw",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "font.size": 9,
+    }
+)
+COLOURS = {"lora": "#0072b2", "rslora": "#d55e00"}
+PANELS = ("cross_entropy", "miub_nats", "norm_ratio")
+
+
+def rank_figure(cells: pl.DataFrame, path: Path) -> None:
+    """Metrics along rank under both conventions, each divided by its value at the smallest rank."""
+    figure, axes = plt.subplots(1, len(PANELS), figsize=(9, 2.8), layout="constrained")
+    for panel, metric in zip(axes, PANELS, strict=True):
+        for method, name in CONVENTIONS.items():
+            part = cells.filter(method=method)
+            curves = (
+                part.group_by("base_model", "n_train_examples", "rank")
+                .agg(pl.col(metric).mean())
+                .sort("rank")
+                .group_by("base_model", "n_train_examples", maintain_order=True)
+                .agg("rank", relative=pl.col(metric) / pl.col(metric).first())
+            )
+            ranks = curves["rank"][0].to_numpy()
+            relative = np.array(curves["relative"].to_list())
+            panel.plot(ranks, relative.T, color=COLOURS[method], alpha=0.18, linewidth=0.8)
+            mean = np.exp(np.log(relative).mean(axis=0))
+            panel.plot(ranks, mean, "o-", color=COLOURS[method], label=f"scale {name}", linewidth=2)
+        panel.set_xscale("log", base=4)
+        panel.set_xticks(ranks, [str(rank) for rank in ranks])
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter("{x:g}")
+        panel.set_title(label(metric), fontsize=10)
+        panel.set_xlabel("rank")
+    axes[0].set_ylabel("relative to rank 1")
+    axes[0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def glue_figure(cells: pl.DataFrame, path: Path) -> None:
+    """Accuracy less LoRA's, by task and over all."""
+    methods = sorted(cells["method"].unique(), key=short)
+    reference = next(method for method in methods if short(method) == "LoRA")
+    others = [method for method in methods if method != reference]
+    tasks = sorted(cells["task"].unique())
+    figure, axes = plt.subplots(1, len(others), figsize=(9, 2.6), layout="constrained", sharex=True, sharey=True)
+    for panel, method in zip(np.atleast_1d(axes), others, strict=True):
+        by_task = paired(cells, method, reference)
+        for row, task in enumerate(tasks):
+            panel.plot(100 * by_task[task], np.full(len(by_task[task]), row), "o", color="#0072b2", alpha=0.5)
+        mean = pooled(list(by_task.values()))
+        panel.errorbar(mean.value, len(tasks), xerr=mean.half, fmt="D", color="black", capsize=3)
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set_yticks(range(len(tasks) + 1), [*tasks, "mean of tasks"])
+        panel.set_title(short(method), fontsize=10)
+    figure.supxlabel("accuracy less that of LoRA, points; each dot a seed, the mean with its 95 % interval", fontsize=9)
+    _save(figure, path)
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
