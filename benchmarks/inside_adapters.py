@@ -4,8 +4,10 @@
 
 Reads the study's folder (`studies/NAME`), whose adapters must still be there. Of every finished cell: each streaming
 estimator, the controls and the cross-entropy on the first 1, 4, 16 and 64 of the same rows, once validation rows and
-once rows that the cell learned from. Of the cells with the middle data size, the first seed and micro-1.3m, or the
-third rank, in the layers of the middle block: also `channel_exact`, `gaussian_noise` and `vclub`. In float32.
+once rows that the cell learned from; and on all 64 validation rows again ("matched") with u of every layer multiplied
+so that ‖u‖ = 0.3 ‖z‖: what is left of a difference between adapters when their norms are made equal. Of the cells with
+the middle data size, the first seed and micro-1.3m, or the third rank, in the layers of the middle block: also
+`channel_exact`, `gaussian_noise` and `vclub`. In float32.
 
 Writes `results/evidence/NAME_tokens.parquet` and `NAME_slow.parquet`, and leaves the study as it is.
 """
@@ -42,6 +44,7 @@ SLOW = ("channel", "channel_exact", "gaussian_noise")
 SLOW_BASE = "micro-1.3m"
 SLOW_RANK = 2  # the third of the study
 KEY = "cell"
+MATCHED_NORM_RATIO = 0.3
 
 
 def main() -> None:
@@ -78,10 +81,12 @@ def _look(file: Path, cells: list[tuple[Cell, Path]]) -> tuple[list[dict[str, An
         base = bases.setdefault(cell.base_model, load_base_model(checked.models[cell.base_model].source))
         model = PeftModel.from_pretrained(base.model, str(folder / ADAPTER)).eval()
         data = checked.data_of(cell)
-        for rows_of, rows in _texts(data, cell, base).items():
+        texts = _texts(data, cell, base)
+        for rows_of, rows in texts.items():
             by_tokens += [{"key": cell.key, "rows_of": rows_of, **row} for row in _by_tokens(model, rows)]
+        by_tokens.append({"key": cell.key, "rows_of": "matched", **_matched(model, texts["validation"])})
         if _is_slow(cell, checked):
-            slow += [{"key": cell.key, **row} for row in _slow(model, _texts(data, cell, base)["validation"])]
+            slow += [{"key": cell.key, **row} for row in _slow(model, texts["validation"])]
         model.unload()
     return by_tokens, slow
 
@@ -115,6 +120,21 @@ def _by_tokens(model: Any, rows: EncodedRows) -> Iterator[dict[str, Any]]:
             **statistics.means(KEY),
             "effective_rank": sum(ranks) / len(ranks),
         }
+
+
+@torch.no_grad()
+def _matched(model: Any, rows: EncodedRows) -> dict[str, Any]:
+    """Means over layers where the adapter's output has the same norm beside the frozen one in every layer."""
+    own, matched, every = LayerStatistics(STREAMING), LayerStatistics(STREAMING), slice(None)
+    _losses(model, rows, every, LayerReport(KEY, rows.token_mask, rows.document, own))
+    factors = {row["layer"]: MATCHED_NORM_RATIO / float(row["norm_ratio"] or 1) for row in own.rows(KEY)}
+    report = LayerReport(KEY, rows.token_mask, rows.document, matched)
+
+    def scaled(layer: AdaptedLayer, base: Tensor, adapter: Tensor) -> None:
+        report(layer, base, adapter * factors[layer.name])
+
+    _losses(model, rows, every, scaled)
+    return {"n_rows": len(rows.ids), "n_tokens": int(rows.n_tokens.sum()), **matched.means(KEY)}
 
 
 def _losses(model: Any, rows: EncodedRows, part: slice, report: Any, only: str = "") -> Tensor:

@@ -3,28 +3,46 @@
 import re
 from collections.abc import Callable
 
+import polars as pl
 from agreement import agreement_table
+from alpha_micro import place_table, sensitivity_table
 from early import early_table
 from glue import cost_table, glue_table, pattern_sentences, rates_table
 from laws import law_table
-from ordering import ordering_table
-from tables import RESULTS, cells, table
+from ordering import ordering_table, with_matched
+from rates import choice_table, tuned
+from slow import slow_table
+from tables import RESULTS, cell_counts, cells, table
 from tokens import token_table
-from trends import trend_table
+from trends import matched_table, trend_table
 
 from loralaw.store import StudyFile
 
+_COMPLEXITY = pl.col("task").str.extract(r"complexity-(\d)").cast(pl.Int64)
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "cells": cell_counts,
     "trends": lambda: trend_table(cells("rank_scaling")),
+    "matched": lambda: matched_table(with_matched(cells("rank_scaling"), table("rank_scaling_tokens"))),
+    "tuned-rates": lambda: choice_table(cells("rates_tuning")),
+    "tuned": lambda: trend_table(tuned(cells("rates_tuning"), cells("rank_scaling"), cells("rates")), {"rank": "rank"}),
+    "complexity": lambda: trend_table(
+        cells("complexity").with_columns(complexity=_COMPLEXITY), {"complexity": "complexity"}
+    ),
+    "second-task": lambda: trend_table(cells("second_task")),
     "laws": lambda: law_table(cells("rank_scaling")),
     "early": lambda: early_table(cells("rank_scaling"), cells("early")),
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),
     "agreement": lambda: agreement_table(cells("rank_scaling")),
-    "ordering": lambda: ordering_table(cells("rank_scaling")),
+    "ordering": lambda: ordering_table(with_matched(cells("rank_scaling"), table("rank_scaling_tokens"))),
+    "slow": lambda: slow_table(cells("rank_scaling"), table("rank_scaling_slow")),
     "glue-rates": lambda: rates_table(cells("glue_rates")),
     "glue": lambda: glue_table(cells("glue")),
     "glue-cost": lambda: cost_table(cells("glue")),
     "glue-patterns": lambda: pattern_sentences(StudyFile(RESULTS / "glue.parquet")),
+    "mrpc": lambda: glue_table(pl.concat([cells("glue").filter(task="mrpc"), cells("mrpc")])),
+    "alpha-micro": lambda: place_table(cells("alpha_micro")),
+    "alpha-sensitivity": lambda: sensitivity_table(cells("alpha_sensitivity")),
 }
 
 DOCUMENTS = ("docs/evidence.md",)

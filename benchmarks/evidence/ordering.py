@@ -20,6 +20,8 @@ from loralaw.models import find_model
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 TARGET = "cross_entropy"
+MATCHED = ("miub_nats", "jsd_nats")
+"""Those that change with the norm of u."""
 _RIDGE = 1e-3
 
 
@@ -66,9 +68,15 @@ def _logs(table: pl.DataFrame, names: tuple[str, ...]) -> Floats:
     return np.column_stack([np.log(column) if (column > 0).all() else column for column in columns])
 
 
+def with_matched(cells: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
+    """Cells beside what their adapters measure at equal norms of u."""
+    names = {metric: f"matched_{metric}" for metric in MATCHED}
+    return cells.join(probes.filter(rows_of="matched").select("key", *MATCHED).rename(names), on="key", how="inner")
+
+
 def prepared(cells: pl.DataFrame) -> pl.DataFrame:
     """Configurations with everything that a candidate uses, and which half they are in."""
-    columns = [*INTERNAL, TARGET, "n_params_trainable", "n_params_total"]
+    columns = [*INTERNAL, TARGET, "n_params_trainable", "n_params_total", *(f"matched_{metric}" for metric in MATCHED)]
     means = configurations(cells, columns)
     widths = pl.DataFrame([{"base_model": name, "log_d": _log_width(name)} for name in means["base_model"].unique()])
     half = np.random.default_rng(0).permutation(np.arange(means.height) % 2)

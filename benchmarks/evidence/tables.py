@@ -12,6 +12,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "evidence"
 
 ESTIMATORS = ("miub_nats", "jsd_nats", "jsd_standardised_nats", "gaussian_coordinate_nats")
 CONTROLS = ("norm_ratio", "cosine", "effective_rank")
+NO_STUDIES = ("_tokens", "_slow")
 INTERNAL = (*ESTIMATORS, *CONTROLS)
 OUTSIDE = ("cross_entropy", "perplexity")
 AXES = {"rank": "rank", "n_train_examples": "training examples", "n_params_total": "model size"}
@@ -26,6 +27,23 @@ def cells(name: str) -> pl.DataFrame:
 def table(name: str) -> pl.DataFrame:
     """A table that is no study."""
     return pl.read_parquet(RESULTS / f"{name}.parquet")
+
+
+def cell_counts() -> str:
+    """Of every study: how many cells, how many of them failed, and what they cost."""
+    rows = []
+    for path in sorted(RESULTS.glob("*.parquet")):
+        if path.stem.endswith(NO_STUDIES):
+            continue
+        study = read_study(path)
+        found = study.table()
+        n_failed = found.filter(pl.col("status") != "finished").height
+        hours = found.select(pl.sum("train_seconds", "evaluate_seconds")).row(0)
+        device = ", ".join(found["device"].drop_nulls().unique().sort())
+        ended = max(str(record["provenance"]["finished_at"])[:10] for record in study.records())
+        name = f"`evidence_{path.stem}.yaml`"
+        rows.append([name, ended, str(found.height), str(n_failed), f"{sum(hours) / 3600:.1f}", device])
+    return markdown(["study", "run on", "cells", "not finished", "processor hours", "device"], rows)
 
 
 def label(metric: str) -> str:

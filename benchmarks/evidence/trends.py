@@ -1,17 +1,18 @@
 """Question 1: does each metric fall with rank, data and model size, and does the norm control do the same?"""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from resampling import SETTINGS, Interval, configurations, kendall
+from resampling import SETTINGS, Interval, kendall
 from tables import AXES, CONTROLS, CONVENTIONS, ESTIMATORS, OUTSIDE, interval, label, markdown, percent
 
 Floats = NDArray[np.float64]
 _N_RESAMPLES = 1999
-_MOVES = {"rank": "rank", "n_train_examples": "n_train_examples", "n_params_total": "base_model"}
+MOVES = {"n_params_total": "base_model"}
+"""The setting that an axis stands for, where it has another name."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,11 @@ class Trend:
 
 def trend(cells: pl.DataFrame, metric: str, axis: str) -> Trend:
     """Seeds are averaged first; the interval draws the settings again."""
-    others = [name for name in SETTINGS if name != _MOVES[axis]]
-    means = configurations(
-        cells.with_columns(pl.col(axis).cast(pl.Float64)), [metric, axis] if axis not in SETTINGS else [metric]
-    )
+    others = [name for name in SETTINGS if name != MOVES.get(axis, axis)]
+    means = cells.group_by(*others, axis).agg(pl.col(metric).mean()).sort(axis)
     curves = [
         (part[axis].to_numpy().astype(float), part[metric].to_numpy())
-        for _, part in means.sort(axis).group_by(others, maintain_order=True)
+        for _, part in means.sort(*others, axis).group_by(others, maintain_order=True)
     ]
     taus = np.array([kendall(x, y) for x, y in curves])
     positive = all((y > 0).all() for _, y in curves)
@@ -62,27 +61,30 @@ def _ends(again: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def trends(cells: pl.DataFrame, axes: tuple[str, ...] = tuple(AXES)) -> Iterator[tuple[str, Trend]]:
-    """By convention."""
-    for method in CONVENTIONS:
+def trend_table(cells: pl.DataFrame, axes: Mapping[str, str] = AXES) -> str:
+    """By convention, axis and metric."""
+    rows = []
+    for method, name in CONVENTIONS.items():
         part = cells.filter(method=method)
-        for axis in axes:
+        for axis, axis_label in axes.items():
             for metric in (*OUTSIDE, *ESTIMATORS, *CONTROLS):
-                yield method, trend(part, metric, axis)
+                one = trend(part, metric, axis)
+                change = "–" if one.change is None else percent(one.change.value, one.change.low, one.change.high)
+                tau = interval(one.tau.value, one.tau.low, one.tau.high)
+                rows.append([name, axis_label, label(metric), one.word, tau, change, str(one.n_settings)])
+    return markdown(["scale", "along", "metric", "", "τ with size", "smallest to largest", "settings"], rows)
 
 
-def trend_table(cells: pl.DataFrame) -> str:
-    rows = [
-        [
-            CONVENTIONS[method],
-            AXES[one.axis],
-            label(one.metric),
-            one.word,
-            interval(one.tau.value, one.tau.low, one.tau.high),
-            "–" if one.change is None else percent(one.change.value, one.change.low, one.change.high),
-            str(one.n_settings),
-        ]
-        for method, one in trends(cells)
-    ]
-    heads = ["scale", "along", "metric", "", "τ with size", "smallest to largest", "settings"]
-    return markdown(heads, rows)
+def matched_table(cells: pl.DataFrame) -> str:
+    """What is left of the trends where every adapter's u has the same norm beside z; beside the cells as they are."""
+    rows = []
+    for method, name in CONVENTIONS.items():
+        for axis in AXES:
+            for metric in ("miub_nats", "jsd_nats"):
+                part = cells.filter(method=method)
+                own, matched = (trend(part, column, axis) for column in (metric, f"matched_{metric}"))
+                rows.append([name, AXES[axis], label(metric)])
+                for one in (own, matched):
+                    assert one.change is not None
+                    rows[-1].append(percent(one.change.value, one.change.low, one.change.high))
+    return markdown(["scale", "along", "metric", "as it is", "at equal norms"], rows)

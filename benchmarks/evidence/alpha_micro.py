@@ -1,0 +1,76 @@
+"""α-LoRA against LoRA on the micro family: over ranks and data sizes, and how much T and α's learning rate matter."""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+from tables import markdown
+
+METRIC = "cross_entropy"
+REFERENCE = "lora"
+_SAME = ("base_model", "rank", "n_train_examples", "seed")
+_PLACES = ("base_model", "rank", "n_train_examples")
+
+
+def differences(cells: pl.DataFrame, metric: str = METRIC) -> pl.DataFrame:
+    """Every cell less the LoRA cell of the same base model, rank, data and seed."""
+    lora = cells.filter(method=REFERENCE).select(*_SAME, reference=metric, seconds="train_seconds")
+    others = cells.filter(pl.col("method") != REFERENCE).join(lora, on=_SAME, how="inner")
+    return others.with_columns(
+        less=pl.col(metric) - pl.col("reference"), slower=pl.col("train_seconds") / pl.col("seconds")
+    )
+
+
+def mean_text(values: list[NDArray[np.float64]]) -> str:
+    """Mean over places of the means over seeds, ± half of its 95 % interval; the spread of seeds is pooled."""
+    freedom = sum(len(v) - 1 for v in values)
+    variance = sum(float(((v - v.mean()) ** 2).sum()) for v in values) / freedom
+    n_seeds = np.mean([len(v) for v in values])
+    half = np.sqrt(variance / n_seeds / len(values)) * stdtrit(freedom, 0.975)
+    return f"{np.mean([v.mean() for v in values]):+.3f} ± {half:.3f}"
+
+
+def _by_place(part: pl.DataFrame) -> list[NDArray[np.float64]]:
+    return [place["less"].to_numpy() for _, place in part.sort(_SAME).group_by(_PLACES, maintain_order=True)]
+
+
+def place_table(cells: pl.DataFrame) -> str:
+    """By base model, rank and data size; negative: α-LoRA is better."""
+    found = differences(cells)
+    methods = sorted(found["method"].unique())
+    rows = []
+    for place, part in found.sort(_SAME).group_by(_PLACES, maintain_order=True):
+        reference = part.filter(method=methods[0])["reference"].mean()
+        of_each = [mean_text(_by_place(part.filter(method=method))) for method in methods]
+        rows.append([*(f"{p:,}" if isinstance(p, int) else str(p) for p in place), f"{reference:.3f}", *of_each])
+    everywhere = [mean_text(_by_place(found.filter(method=method))) for method in methods]
+    rows.append(["all", "", "", "", *everywhere])
+    slower = [f"{found.filter(method=method)['slower'].median():.2f}" for method in methods]
+    rows.append(["training time over LoRA's", "", "", "", *slower])
+    return markdown(["base model", "rank", "examples", "LoRA", *map(named, methods)], rows)
+
+
+def named(method: str) -> str:
+    settings = dict(s.partition("=")[::2] for s in method.partition("(")[2].rstrip(")").split(", ") if s)
+    if settings.get("row_scale_protocol") == "joint":
+        return "α-LoRA, joint"
+    return f"α-LoRA, T = {settings.get('row_scale_every', '10')}"
+
+
+def sensitivity_table(cells: pl.DataFrame) -> str:
+    """By T and α's learning rate, the mean over ranks; and by rank, the mean over both."""
+    settings = {
+        "T": pl.col("method").str.extract(r"row_scale_every=(\d+)").cast(pl.Int64).fill_null(10),
+        "rate": pl.col("method").str.extract(r"row_scale_learning_rate=([0-9.e-]+)").cast(pl.Float64).fill_null(5e-3),
+    }
+    found = differences(cells).with_columns(**settings)
+    rates = sorted(found["rate"].unique())
+    rows = [
+        [f"T = {every}", *(mean_text(_by_place(found.filter(T=every, rate=rate))) for rate in rates)]
+        for every in sorted(found["T"].unique())
+    ]
+    rows += [
+        [f"rank {rank}, T = 10", *(mean_text(_by_place(found.filter(T=10, rank=rank, rate=rate))) for rate in rates)]
+        for rank in sorted(found["rank"].unique())
+    ]
+    return markdown(["", *(f"α's rate {rate:g}" for rate in rates)], rows)

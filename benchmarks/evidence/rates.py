@@ -1,0 +1,40 @@
+"""Convention (c): a learning rate for each rank, chosen on validation rows of a seed that is used nowhere else."""
+
+import polars as pl
+from tables import CONVENTIONS, markdown
+
+_KEYS = ("base_model", "method", "rank")
+_DEFAULT = 2e-3
+
+
+def with_rate(cells: pl.DataFrame) -> pl.DataFrame:
+    """The method without its learning rate, which gets a column of its own."""
+    rate = pl.col("method").str.extract(r"learning_rate=([0-9.e-]+)").cast(pl.Float64).fill_null(_DEFAULT)
+    return cells.with_columns(learning_rate=rate, method=pl.col("method").str.extract(r"^([a-z-]+)"))
+
+
+def choices(tuning: pl.DataFrame) -> pl.DataFrame:
+    """Of every base model, convention and rank, the rate with the lowest cross-entropy on validation rows."""
+    return (
+        with_rate(tuning)
+        .sort("cross_entropy", "learning_rate")
+        .unique(_KEYS, keep="first")
+        .select(*_KEYS, "learning_rate")
+    )
+
+
+def tuned(tuning: pl.DataFrame, *studies: pl.DataFrame) -> pl.DataFrame:
+    """The cells with the rates that were chosen, at the data size of the tuning."""
+    size = tuning["n_train_examples"][0]
+    cells = pl.concat([with_rate(study) for study in studies]).filter(n_train_examples=size)
+    return cells.join(choices(tuning), on=[*_KEYS, "learning_rate"], how="semi")
+
+
+def choice_table(tuning: pl.DataFrame) -> str:
+    rows = []
+    chosen = choices(tuning).sort(_KEYS)
+    ranks = sorted(chosen["rank"].unique())
+    for (base, method), part in chosen.group_by("base_model", "method", maintain_order=True):
+        by_rank = dict(part.select("rank", "learning_rate").iter_rows())
+        rows.append([str(base), CONVENTIONS[str(method)], *(f"{by_rank[rank]:g}" for rank in ranks)])
+    return markdown(["base model", "scale", *(f"rank {rank}" for rank in ranks)], rows)
