@@ -3,11 +3,11 @@
     python benchmarks/inside_adapters.py studies/evidence_rank_scaling.yaml [--jobs 2]
 
 Reads the study's folder (`studies/NAME`), whose adapters must still be there. Of every finished cell: each streaming
-estimator, the controls and the cross-entropy on the first 1, 4, 16 and 64 of the same rows, once validation rows and
-once rows that the cell learned from; and on all 64 validation rows again ("matched") with u of every layer multiplied
-so that ‖u‖ = 0.3 ‖z‖: what is left of a difference between adapters when their norms are made equal. Of the cells with
-the middle data size, the first seed and micro-1.3m, or the third rank, in the layers of the middle block: also
-`channel_exact`, `gaussian_noise` and `vclub`. In float32.
+estimator, the controls, the cross-entropy and what the predictions say without labels, on the first 1, 4, 16 and 64 of
+the same rows, once validation rows and once rows that the cell learned from; and on all 64 validation rows again
+("matched") with u of every layer multiplied so that ‖u‖ = 0.3 ‖z‖: what is left of a difference between adapters when
+their norms are made equal. Of the cells with the middle data size, the first seed and micro-1.3m, or the third rank, in
+the layers of the middle block: also `channel_exact`, `gaussian_noise` and `vclub`. In float32.
 
 Writes `results/evidence/NAME_tokens.parquet` and `NAME_slow.parquet`, and leaves the study as it is.
 """
@@ -45,6 +45,8 @@ SLOW_BASE = "micro-1.3m"
 SLOW_RANK = 2  # the third of the study
 KEY = "cell"
 MATCHED_NORM_RATIO = 0.3
+PREDICTIONS = ("cross_entropy", "output_entropy", "output_divergence")
+"""The loss, and two numbers that need no labels: how sure the model is, and how far it has gone from its base."""
 
 
 def main() -> None:
@@ -78,7 +80,9 @@ def _look(file: Path, cells: list[tuple[Cell, Path]]) -> tuple[list[dict[str, An
     checked = check_file(file)
     by_tokens, slow, bases = [], [], dict[str, BaseModel]()
     for cell, folder in cells:
-        base = bases.setdefault(cell.base_model, load_base_model(checked.models[cell.base_model].source))
+        if cell.base_model not in bases:
+            bases[cell.base_model] = load_base_model(checked.models[cell.base_model].source)
+        base = bases[cell.base_model]
         model = PeftModel.from_pretrained(base.model, str(folder / ADAPTER)).eval()
         data = checked.data_of(cell)
         texts = _texts(data, cell, base)
@@ -105,18 +109,19 @@ def _texts(data: TaskData, cell: Cell, base: BaseModel) -> dict[str, EncodedRows
 
 @torch.no_grad()
 def _by_tokens(model: Any, rows: EncodedRows) -> Iterator[dict[str, Any]]:
-    """Means over layers and the cross-entropy, on more and more rows."""
-    statistics, losses, at = LayerStatistics(STREAMING), list[Tensor](), 0
+    """Means over layers and what the predictions say, on more and more rows."""
+    statistics, predictions, at = LayerStatistics(STREAMING), list[Tensor](), 0
     ranks = [layer.effective_rank() for layer in adapted_layers(model)[0]]
     for n_rows in (n for n in N_ROWS if n <= len(rows.ids)):
         part = slice(at, n_rows)
         report = LayerReport(KEY, rows.token_mask[part], rows.document[part], statistics)
-        losses.append(_losses(model, rows, part, report))
+        predictions.append(_predictions(model, rows, part, report))
         at = n_rows
+        means = torch.cat(predictions).mean(0).tolist()
         yield {
             "n_rows": n_rows,
             "n_tokens": int(rows.n_tokens[:n_rows].sum()),
-            "cross_entropy": float(torch.cat(losses).mean()),
+            **dict(zip(PREDICTIONS, means, strict=True)),
             **statistics.means(KEY),
             "effective_rank": sum(ranks) / len(ranks),
         }
@@ -126,29 +131,44 @@ def _by_tokens(model: Any, rows: EncodedRows) -> Iterator[dict[str, Any]]:
 def _matched(model: Any, rows: EncodedRows) -> dict[str, Any]:
     """Means over layers where the adapter's output has the same norm beside the frozen one in every layer."""
     own, matched, every = LayerStatistics(STREAMING), LayerStatistics(STREAMING), slice(None)
-    _losses(model, rows, every, LayerReport(KEY, rows.token_mask, rows.document, own))
+    _features(model, rows, every, LayerReport(KEY, rows.token_mask, rows.document, own))
     factors = {row["layer"]: MATCHED_NORM_RATIO / float(row["norm_ratio"] or 1) for row in own.rows(KEY)}
     report = LayerReport(KEY, rows.token_mask, rows.document, matched)
 
     def scaled(layer: AdaptedLayer, base: Tensor, adapter: Tensor) -> None:
         report(layer, base, adapter * factors[layer.name])
 
-    _losses(model, rows, every, scaled)
+    _features(model, rows, every, scaled)
     return {"n_rows": len(rows.ids), "n_tokens": int(rows.n_tokens.sum()), **matched.means(KEY)}
 
 
-def _losses(model: Any, rows: EncodedRows, part: slice, report: Any, only: str = "") -> Tensor:
-    """The loss of every scored token, nats; what the layers make of them goes to the report."""
-    scratch, ids, labels = Scratch(), rows.ids[part], rows.labels[part]
+def _features(model: Any, rows: EncodedRows, part: slice, report: Any, only: str = "") -> Tensor:
+    """The logits, (rows, length, vocabulary); what the layers make of the rows goes to the report."""
+    scratch = Scratch()
     with ExitStack() as hooks:
         for layer in adapted_layers(model)[0]:
             if only in layer.name:
                 hooks.enter_context(LayerHooks(layer, report, scratch))
-        logits = model(input_ids=ids, attention_mask=rows.token_mask[part].long(), use_cache=False).logits
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).double(), labels[:, 1:].flatten(), ignore_index=NOT_SCORED, reduction="none"
-    )
-    return losses[labels[:, 1:].flatten() != NOT_SCORED]
+        return _logits(model, rows, part)
+
+
+def _logits(model: Any, rows: EncodedRows, part: slice) -> Tensor:
+    mask = rows.token_mask[part].long()
+    logits: Tensor = model(input_ids=rows.ids[part], attention_mask=mask, use_cache=False).logits
+    return logits
+
+
+def _predictions(model: Any, rows: EncodedRows, part: slice, report: Any) -> Tensor:
+    """Of every scored token (tokens, 3): its loss, and without its label the entropy of the prediction and how far that
+    is from the base model's; nats."""
+    labels = rows.labels[part][:, 1:]
+    scored = labels != NOT_SCORED
+    adapted = _features(model, rows, part, report)[:, :-1][scored].double().log_softmax(-1)
+    with model.disable_adapter():
+        base = _logits(model, rows, part)[:, :-1][scored].double().log_softmax(-1)
+    loss = -adapted.gather(1, labels[scored][:, None])[:, 0]
+    share = adapted.exp()
+    return torch.stack([loss, -(share * adapted).sum(-1), (share * (adapted - base)).sum(-1)], dim=1)
 
 
 def _is_slow(cell: Cell, checked: CheckedStudy) -> bool:
@@ -169,7 +189,7 @@ def _slow(model: Any, rows: EncodedRows) -> list[dict[str, Any]]:
         mask = rows.token_mask
         features[layer.name] = base[mask].clone(), adapter[mask].clone()
 
-    _losses(model, rows, slice(None), keep, only=block)
+    _features(model, rows, slice(None), keep, only=block)
     sequence = rows.document[:, None].expand_as(rows.token_mask)[rows.token_mask]
     found = {str(row["layer"]): row for row in statistics.rows(KEY)}
     with torch.enable_grad():

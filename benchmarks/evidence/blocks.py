@@ -9,7 +9,7 @@ from alpha_micro import place_table, sensitivity_table
 from early import early_table
 from glue import cost_table, glue_table, pattern_sentences, rates_table
 from laws import law_table
-from ordering import ordering_table, with_matched
+from ordering import ordering_table, with_probes
 from rates import choice_table, tuned
 from slow import slow_table
 from tables import RESULTS, cell_counts, cells, table
@@ -23,7 +23,7 @@ _COMPLEXITY = pl.col("task").str.extract(r"complexity-(\d)").cast(pl.Int64)
 BLOCKS: dict[str, Callable[[], str]] = {
     "cells": cell_counts,
     "trends": lambda: trend_table(cells("rank_scaling")),
-    "matched": lambda: matched_table(with_matched(cells("rank_scaling"), table("rank_scaling_tokens"))),
+    "matched": lambda: matched_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "tuned-rates": lambda: choice_table(cells("rates_tuning")),
     "tuned": lambda: trend_table(tuned(cells("rates_tuning"), cells("rank_scaling"), cells("rates")), {"rank": "rank"}),
     "complexity": lambda: trend_table(
@@ -34,7 +34,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "early": lambda: early_table(cells("rank_scaling"), cells("early")),
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),
     "agreement": lambda: agreement_table(cells("rank_scaling")),
-    "ordering": lambda: ordering_table(with_matched(cells("rank_scaling"), table("rank_scaling_tokens"))),
+    "ordering": lambda: ordering_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "slow": lambda: slow_table(cells("rank_scaling"), table("rank_scaling_slow")),
     "glue-rates": lambda: rates_table(cells("glue_rates")),
     "glue": lambda: glue_table(cells("glue")),

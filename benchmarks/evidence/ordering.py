@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from resampling import SETTINGS, Interval, configurations, kendall, kendalls, same
-from tables import CONTROLS, CONVENTIONS, ESTIMATORS, INTERNAL, interval, label, markdown
+from tables import CONTROLS, CONVENTIONS, ESTIMATORS, INTERNAL, WITHOUT_LABELS, interval, label, markdown
 
 from loralaw.models import find_model
 
@@ -54,6 +54,8 @@ def candidates() -> Iterator[Candidate]:
             f"{label(metric)} / log trainable parameters",
             lambda t, m=metric: (t[m] / t["n_params_trainable"].log()).to_numpy()[:, None],
         )
+    for metric, name in WITHOUT_LABELS.items():
+        yield Candidate(f"{name} (not internal)", lambda t, m=metric: t[m].to_numpy()[:, None])
     yield Candidate("all estimators, combined", lambda t: _logs(t, ESTIMATORS))
     yield Candidate("all controls, combined", lambda t: _logs(t, CONTROLS))
     yield Candidate("all of them, combined", lambda t: _logs(t, INTERNAL))
@@ -68,15 +70,19 @@ def _logs(table: pl.DataFrame, names: tuple[str, ...]) -> Floats:
     return np.column_stack([np.log(column) if (column > 0).all() else column for column in columns])
 
 
-def with_matched(cells: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
-    """Cells beside what their adapters measure at equal norms of u."""
-    names = {metric: f"matched_{metric}" for metric in MATCHED}
-    return cells.join(probes.filter(rows_of="matched").select("key", *MATCHED).rename(names), on="key", how="inner")
+def with_probes(cells: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
+    """Cells beside what their adapters measure at equal norms of u, and what their predictions say without labels."""
+    matched = probes.filter(rows_of="matched").select(
+        "key", *(pl.col(name).alias(f"matched_{name}") for name in MATCHED)
+    )
+    validation = probes.filter(rows_of="validation", n_rows=probes["n_rows"].max()).select("key", *WITHOUT_LABELS)
+    return cells.join(matched, on="key", how="inner").join(validation, on="key", how="inner")
 
 
 def prepared(cells: pl.DataFrame) -> pl.DataFrame:
     """Configurations with everything that a candidate uses, and which half they are in."""
-    columns = [*INTERNAL, TARGET, "n_params_trainable", "n_params_total", *(f"matched_{metric}" for metric in MATCHED)]
+    probed = [*(f"matched_{metric}" for metric in MATCHED), *WITHOUT_LABELS]
+    columns = [*INTERNAL, *probed, TARGET, "n_params_trainable", "n_params_total"]
     means = configurations(cells, columns)
     widths = pl.DataFrame([{"base_model": name, "log_d": _log_width(name)} for name in means["base_model"].unique()])
     half = np.random.default_rng(0).permutation(np.arange(means.height) % 2)

@@ -14,6 +14,11 @@ ESTIMATORS = ("miub_nats", "jsd_nats", "jsd_standardised_nats", "gaussian_coordi
 CONTROLS = ("norm_ratio", "cosine", "effective_rank")
 NO_STUDIES = ("_tokens", "_slow")
 INTERNAL = (*ESTIMATORS, *CONTROLS)
+WITHOUT_LABELS = {
+    "output_entropy": "entropy of the predictions",
+    "output_divergence": "divergence from the base's predictions",
+}
+"""Of the model's output, to compare: they need no labels either."""
 OUTSIDE = ("cross_entropy", "perplexity")
 AXES = {"rank": "rank", "n_train_examples": "training examples", "n_params_total": "model size"}
 CONVENTIONS = {"lora": "lora_alpha / r", "rslora": "lora_alpha / √r"}
@@ -47,7 +52,7 @@ def cell_counts() -> str:
 
 
 def label(metric: str) -> str:
-    return metric_named(metric).label
+    return WITHOUT_LABELS.get(metric) or metric_named(metric).label
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

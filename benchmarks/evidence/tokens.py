@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 from resampling import SETTINGS, kendalls, same
-from tables import CONVENTIONS, INTERNAL, interval, label, markdown
+from tables import CONVENTIONS, INTERNAL, WITHOUT_LABELS, interval, label, markdown
 
 
 def joined(cells: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
@@ -19,7 +19,7 @@ def token_table(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
     for rows_of in ("validation", "train"):
         for n_rows in sorted(data["n_rows"].unique()):
             part = data.filter(rows_of=rows_of, n_rows=n_rows)
-            columns = ["cross_entropy", *INTERNAL, "last_train_loss"]
+            columns = ["cross_entropy", *INTERNAL, *WITHOUT_LABELS, "last_train_loss"]
             means = (
                 part.group_by(SETTINGS).agg(pl.col(*columns, "test_cross_entropy", "n_tokens").mean()).sort(SETTINGS)
             )
@@ -34,5 +34,12 @@ def token_table(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
                 )
                 n_tokens = f"{np.mean(of_method['n_tokens'].to_numpy()):,.0f}"
                 rows.append([rows_of, n_tokens, name, *(interval(t.value, t.low, t.high) for t in taus)])
-    heads = ["rows", "tokens", "scale", "cross-entropy on them", *map(label, INTERNAL), "loss of the last steps"]
+    heads = [
+        "rows",
+        "tokens",
+        "scale",
+        "cross-entropy on them",
+        *map(label, (*INTERNAL, *WITHOUT_LABELS)),
+        "loss of the last steps",
+    ]
     return markdown(heads, rows)
