@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from architectures import save, small
 from benchmark_files import local_rows, pairs, write_local
 from polars.testing import assert_frame_equal
 from transformers import AutoTokenizer
@@ -126,6 +127,13 @@ def test_what_is_scored_is_part_of_a_cell(tiny_model: Path, data: Path) -> None:
     assert not keys & {cell.key for cell in plan_cells(asks_less)}
     fewer = checked(tiny_model, data, tasks=[task("arc_easy", data)], templates=[TEMPLATES[1]])
     assert {cell.key for cell in plan_cells(fewer)} < keys
+
+
+def test_a_task_without_its_data_says_nothing_wrong_of_the_model(tmp_path: Path, data: Path) -> None:
+    """An encoder is right for labelled tasks, whether or not their rows can be had."""
+    encoder = save(small("bert"), tmp_path / "encoder")
+    found = problems(encoder, data, tasks=[task("mrpc", tmp_path)], templates=[], evaluation={})
+    assert found.keys() == {"tasks[0]"}
 
 
 def test_settings_are_chosen_on_validation_rows(tiny_model: Path, data: Path) -> None:

@@ -33,7 +33,7 @@ from loralaw.spec import (
 )
 from loralaw.study.check_data import Text, load_data
 from loralaw.study.trackers import missing_trackers
-from loralaw.tasks import TaskData
+from loralaw.tasks import TaskData, n_labels_of
 from loralaw.training import machine, smallest_targeted_dimension, why_not_on
 
 _FEWEST_ROWS = 2
@@ -138,7 +138,7 @@ def check(spec: StudySpec, source: str = "the study", dry: bool = False) -> Chec
         SpecError: with every problem that was found.
     """
     data, of_data = load_data(spec)
-    n_labels = list(dict.fromkeys(each.n_labels for each in data.values())) or [None]
+    n_labels = list(dict.fromkeys(map(n_labels_of, spec.all_tasks))) or [None]
     problems = [*missing_trackers(spec.trackers), *_bound_to_one_device(spec, n_labels)]
     models: dict[str, CheckedModel] = {}
     for index, name in enumerate(spec.base_models):

@@ -8,6 +8,7 @@ from loralaw.tasks.encode_labelled import LabelledRows as LabelledRows
 from loralaw.tasks.encode_labelled import encode_labelled as encode_labelled
 from loralaw.tasks.load_task import TASKS as TASKS
 from loralaw.tasks.load_task import load_task as load_task
+from loralaw.tasks.load_task import n_labels_of as n_labels_of
 from loralaw.tasks.question_trees import EncodedQuestions as EncodedQuestions
 from loralaw.tasks.question_trees import QuestionTree as QuestionTree
 from loralaw.tasks.question_trees import encode_questions as encode_questions

@@ -37,6 +37,11 @@ class LabelledTask:
         return f"{len(self.classes)} classes" if self.classes else "regression"
 
     @property
+    def n_labels(self) -> int:
+        """Outputs of the head: one a class, or one for a value."""
+        return max(1, len(self.classes))
+
+    @property
     def hub_test(self) -> str:
         """The split that is measured on: the last one with public labels."""
         return "test" if self.has_test_labels else self.validation

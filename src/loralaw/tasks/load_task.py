@@ -30,6 +30,12 @@ TASKS: Mapping[str, StdlibCode | ChoiceTask | LabelledTask] = MappingProxyType(
 """Every task that has a name."""
 
 
+def n_labels_of(task: TaskSpec) -> int | None:
+    """Outputs of the head that a task needs, without its data; None where text is learned, or nobody knows the task."""
+    known = TASKS.get(task.name or "")
+    return known.n_labels if isinstance(known, LabelledTask) else None
+
+
 def load_task(task: TaskSpec, template: TemplateSpec | None = None) -> TaskData:
     """Load a task.
 
