@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from blocks import BLOCKS, DOCUMENTS, filled
+from figures import draw
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -29,6 +30,7 @@ def main() -> None:
     for document in DOCUMENTS:
         path = REPOSITORY / document
         path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    draw(REPOSITORY / "docs" / "figures")
 
 
 if __name__ == "__main__":

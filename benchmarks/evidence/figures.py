@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from glue import paired, pooled, short
 from matplotlib import pyplot as plt
-from tables import CONVENTIONS, label
+from tables import CONVENTIONS, cells, label
 
 mpl.use("svg")
 mpl.rcParams.update(
@@ -24,6 +24,13 @@ mpl.rcParams.update(
 )
 COLOURS = {"lora": "#0072b2", "rslora": "#d55e00"}
 PANELS = ("cross_entropy", "miub_nats", "norm_ratio")
+
+
+def draw(folder: Path) -> None:
+    """Write the figures as SVG."""
+    folder.mkdir(exist_ok=True)
+    rank_figure(cells("rank_scaling"), folder / "miub_rank.svg")
+    glue_figure(cells("glue"), folder / "alpha_lora_glue.svg")
 
 
 def rank_figure(cells: pl.DataFrame, path: Path) -> None:

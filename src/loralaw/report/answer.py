@@ -201,6 +201,7 @@ def limits(table: pl.DataFrame, records: list[dict[str, Any]], fits: list[LawFit
     """What this study cannot say, and why, one sentence each."""
     return [
         *_unfinished(table, n_planned),
+        *_validation(records),
         *_short_axes(table),
         *_few_seeds(table),
         *too_long(table),
@@ -223,6 +224,15 @@ def _unfinished(table: pl.DataFrame, n_planned: int) -> list[str]:
 
 
 _ENDINGS = {"diverged": "diverged", "error": "failed with an error", "out-of-memory": "ran out of memory"}
+
+
+def _validation(records: list[dict[str, Any]]) -> list[str]:
+    if not any(record["cell"].get("evaluation", {}).get("split") == "validation" for record in records):
+        return []
+    return [
+        "Scored on validation rows, to choose settings by: where this page says test, read validation, and report what "
+        "was chosen from a study with other seeds on the test rows."
+    ]
 
 
 def _short_axes(table: pl.DataFrame) -> list[str]:
