@@ -98,17 +98,15 @@ def _log_width(base_model: str) -> float:
     return float(np.log([hidden, keys, keys, hidden, inner, inner, hidden]).mean())
 
 
-def score(candidate: Candidate, means: pl.DataFrame) -> tuple[Floats, pl.DataFrame]:
-    """The candidate on the half that did not choose it; lower should be better."""
-    chosen, held_out = means.filter(half=0), means.filter(half=1)
-    x, y = candidate.features(chosen), chosen[TARGET].to_numpy()
-    other = candidate.features(held_out)
+def scored(candidate: Candidate, chosen: pl.DataFrame, table: pl.DataFrame) -> Floats:
+    """The candidate on a table, lower should be better; direction and weights are those of the chosen half."""
+    x, y, asked = candidate.features(chosen), chosen[TARGET].to_numpy(), candidate.features(table)
     if x.shape[1] == 1:
-        return other[:, 0] * (np.sign(kendall(x[:, 0], y)) or 1.0), held_out
+        return np.asarray(asked[:, 0] * (np.sign(kendall(x[:, 0], y)) or 1.0))
     centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
-    x, other = (x - centre) / scale, (other - centre) / scale
+    x, asked = (x - centre) / scale, (asked - centre) / scale
     weights = np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ (y - y.mean()))
-    return other @ weights, held_out
+    return np.asarray(asked @ weights)
 
 
 def views(table: pl.DataFrame) -> dict[str, Bools]:
@@ -125,29 +123,46 @@ def views(table: pl.DataFrame) -> dict[str, Bools]:
     }
 
 
-def ordering(cells: pl.DataFrame) -> dict[str, dict[str, Interval]]:
-    """Tau of each candidate with held-out cross-entropy on the other half, by view."""
+@dataclass(frozen=True)
+class Ordered:
+    """How well a candidate orders configurations as held-out cross-entropy does.
+
+    Args:
+        chosen: The least tau of all views on the half that chose.
+        held_out: By view, on the other half.
+    """
+
+    name: str
+    chosen: float
+    held_out: dict[str, Interval]
+
+    @property
+    def least(self) -> Interval:
+        return min(self.held_out.values(), key=lambda tau: tau.value)
+
+
+def ordering(cells: pl.DataFrame) -> list[Ordered]:
+    """The best on the choosing half first."""
     means = prepared(cells)
-    scored = [(one.name, *score(one, means)) for one in candidates()]
-    held_out = scored[0][2]
-    target = held_out[TARGET].to_numpy()
-    found: dict[str, dict[str, Interval]] = {name: {} for name, _, _ in scored}
-    for view, inside in views(held_out).items():
-        taus, _ = kendalls([values for _, values, _ in scored], target, inside)
-        for (name, _, _), tau in zip(scored, taus, strict=True):
-            found[name][view] = tau
-    return found
+    halves = [means.filter(half=half) for half in (0, 1)]
+    every = list(candidates())
+    found: list[list[dict[str, Interval]]] = []
+    for half in halves:
+        values = [scored(one, halves[0], half) for one in every]
+        by_view = {view: kendalls(values, half[TARGET].to_numpy(), inside)[0] for view, inside in views(half).items()}
+        found.append([{view: taus[i] for view, taus in by_view.items()} for i in range(len(every))])
+    ordered = [
+        Ordered(one.name, min(tau.value for tau in chosen.values()), held_out)
+        for one, chosen, held_out in zip(every, *found, strict=True)
+    ]
+    return sorted(ordered, key=lambda one: -one.chosen)
 
 
 def ordering_table(cells: pl.DataFrame) -> str:
     found = ordering(cells)
-    names = list(next(iter(found.values())))
     rows = [
-        [
-            name,
-            *(interval(t.value, t.low, t.high) for t in by_view.values()),
-            f"{min(t.value for t in by_view.values()):.2f}",
-        ]
-        for name, by_view in sorted(found.items(), key=lambda item: -min(t.value for t in item[1].values()))
+        [one.name, f"{one.chosen:.2f}", f"{one.least.value:.2f}"]
+        + [interval(tau.value, tau.low, tau.high) for tau in one.held_out.values()]
+        for one in found
     ]
-    return markdown(["metric", *names, "least"], rows)
+    return markdown(["metric", "least τ, choosing half", "least τ, other half", *found[0].held_out], rows)
