@@ -38,6 +38,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "slow": lambda: slow_table(cells("rank_scaling"), table("rank_scaling_slow")),
     "glue-rates": lambda: rates_table(cells("glue_rates")),
     "glue": lambda: glue_table(cells("glue")),
+    "glue-half-rate": lambda: glue_table(cells("glue_half_rate")),
     "glue-cost": lambda: cost_table(cells("glue")),
     "glue-patterns": lambda: pattern_sentences(StudyFile(RESULTS / "glue.parquet")),
     "mrpc": lambda: glue_table(pl.concat([cells("glue").filter(task="mrpc"), cells("mrpc")])),

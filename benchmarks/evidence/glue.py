@@ -11,7 +11,7 @@ from loralaw.report.row_scale import row_scales_of
 from loralaw.report.row_scale_patterns import patterns
 from loralaw.store import StudyFile
 
-REFERENCE = "lora"
+_EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
@@ -96,16 +96,24 @@ def glue_table(cells: pl.DataFrame) -> str:
     rows = []
     for method in sorted(cells["method"].unique(), key=short):
         row = [short(method)]
+        part = cells.filter(method=method)
         for task in tasks:
             values = 100 * cells.filter(method=method, task=task)["accuracy"].to_numpy()
             row.append(f"{values.mean():.1f} ± {values.std(ddof=1) / np.sqrt(len(values)):.1f}")
         if method == reference:
-            rows.append([*row, "–"])
+            row.append("–")
         else:
-            rows.append([*row, pooled(list(paired(cells, method, reference).values())).text])
+            row.append(pooled(list(paired(cells, method, reference).values())).text)
+        rows.append([*row, f"{part.filter(_one_answer()).height} of {part.height}"])
     majority = [f"{100 * cells.filter(task=t)['majority_accuracy'][0]:.1f}" for t in tasks]
-    rows.append(["commonest answer", *majority, ""])
-    return markdown(["method", *tasks, "less LoRA, mean of tasks"], rows)
+    rows.append(["commonest answer", *majority, "", ""])
+    return markdown(["method", *tasks, "less LoRA, mean of tasks", "one answer for all rows"], rows)
+
+
+def _one_answer() -> pl.Expr:
+    """Trainings that ended where the model gives every row the same answer: the accuracy is then that class's share."""
+    shares = (pl.col("majority_accuracy"), 1 - pl.col("majority_accuracy"))
+    return pl.any_horizontal((pl.col("accuracy") - share).abs() < _EQUAL for share in shares)
 
 
 def cost_table(cells: pl.DataFrame) -> str:
