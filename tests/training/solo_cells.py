@@ -92,7 +92,7 @@ def cell(method: str, rank: int | None = 4, seed: int = 1, n: int = 16, **change
         task={"name": "rows"},
         data_hash="0" * 32,
         training=training,
-        evaluation={"test_examples": 9, "probe_examples": 6, "choice_questions": 4},
+        evaluation={"test_examples": 9, "probe_examples": 6, "choice_questions": 4, "other_estimators": []},
     )
 
 
