@@ -7,7 +7,7 @@ import polars as pl
 from agreement import agreement_table
 from alpha_micro import place_table, sensitivity_table
 from early import early_table
-from glue import cost_table, glue_table, pattern_sentences, rates_table
+from glue import answer, cost_table, glue_table, pattern_sentences, rates_table
 from laws import law_table
 from ordering import ordering_table, with_probes
 from rates import choice_table, tuned
@@ -39,6 +39,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "glue-rates": lambda: rates_table(cells("glue_rates")),
     "glue": lambda: glue_table(cells("glue")),
     "glue-half-rate": lambda: glue_table(cells("glue_half_rate")),
+    "glue-answer": lambda: answer(cells("glue")),
+    "glue-half-rate-answer": lambda: answer(cells("glue_half_rate")),
     "glue-cost": lambda: cost_table(cells("glue")),
     "glue-patterns": lambda: pattern_sentences(StudyFile(RESULTS / "glue.parquet")),
     "mrpc": lambda: glue_table(pl.concat([cells("glue").filter(task="mrpc"), cells("mrpc")])),

@@ -42,7 +42,7 @@ def short(method: str) -> str:
     if name == "alpha-lora":
         protocol = next((s.partition("=")[2] for s in said if s.startswith("row_scale_protocol")), "")
         every = next((s.partition("=")[2] for s in said if s.startswith("row_scale_every")), "10")
-        return f"α-LoRA, T = {every}" + (f", {protocol}" if protocol else "")
+        return f"α-LoRA (T = {every}" + (f", {protocol})" if protocol else ")")
     return {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "full": "full"}[name]
 
 
@@ -142,3 +142,29 @@ def pattern_sentences(study: StudyFile) -> str:
         for name, sentences in patterns(row_scales_of(records, ["all-minilm-l6-v2"])).sentences:
             lines += [f"- {task}, {name.partition(' · ')[2] or name}: {sentence}" for sentence in sentences]
     return "\n".join(lines)
+
+
+def answer(cells: pl.DataFrame) -> str:
+    """The differences from LoRA in a sentence, and how many trainings came to nothing."""
+    reference = _labels(cells)["LoRA"]
+    others = {name: label for name, label in _labels(cells).items() if label != reference}
+    found = {name: pooled(list(paired(cells, label, reference).values())) for name, label in others.items()}
+    said = [f"{name} {abs(d.value):.1f} ± {d.half:.1f} points {_side(d.value)}" for name, d in found.items()]
+    clear = [name for name, d in found.items() if d.is_clear]
+    verdict = f"a clear difference for {' and '.join(clear)}" if clear else "no difference is clear"
+    lost = [f"{cells.filter(_one_answer(), method=label).height} of {name}" for name, label in _labels(cells).items()]
+    n_each = cells.filter(method=reference).height
+    return (
+        f"Mean of {cells['task'].n_unique()} tasks, beside LoRA: {', '.join(said)}: {verdict}. Of {n_each} trainings "
+        f"each, so many ended at one answer for all rows: {'; '.join(lost)}."
+    )
+
+
+def _labels(cells: pl.DataFrame) -> dict[str, str]:
+    """The label of each method by its short name, LoRA first."""
+    named = {short(str(method)): str(method) for method in cells["method"].unique()}
+    return dict(sorted(named.items(), key=lambda item: (item[0] != "LoRA", item[0])))
+
+
+def _side(value: float) -> str:
+    return "above" if value > 0 else "below"
