@@ -1,7 +1,7 @@
 """The numbers of docs/evidence.md and of the README's headline, from the record tables in results/evidence.
 
-    python benchmarks/evidence              # prints every block
-    python benchmarks/evidence trends laws  # some of them
+    python benchmarks/evidence              # prints every block of the documents
+    python benchmarks/evidence glue cells  # some of them
     python benchmarks/evidence --write      # puts them into the documents, between their marks, and draws the figures
 
 Nothing is trained and no chance enters: the same tables give the same text. A test holds the documents to it.
@@ -10,7 +10,7 @@ Nothing is trained and no chance enters: the same tables give the same text. A t
 import argparse
 from pathlib import Path
 
-from blocks import BLOCKS, DOCUMENTS, filled
+from blocks import BLOCKS, DOCUMENTS, filled, shown
 from figures import draw
 
 REPOSITORY = Path(__file__).parents[2]
@@ -18,13 +18,15 @@ REPOSITORY = Path(__file__).parents[2]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("blocks", nargs="*", metavar="BLOCK", help=f"out of {', '.join(BLOCKS)}; all if none is named")
+    parser.add_argument(
+        "blocks", nargs="*", metavar="BLOCK", help=f"out of {', '.join(BLOCKS)}; all of the documents if none is named"
+    )
     parser.add_argument("--write", action="store_true", help="put them into the documents")
     asked = parser.parse_args()
     if unknown := [name for name in asked.blocks if name not in BLOCKS]:
         parser.error(f"no such block: {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
     if not asked.write:
-        for name in asked.blocks or BLOCKS:
+        for name in asked.blocks or shown(REPOSITORY):
             print(f"## {name}\n\n{BLOCKS[name]()}\n")
         return
     for document in DOCUMENTS:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 from agreement import agreement_table
@@ -56,3 +57,9 @@ _PLACE = re.compile(r"(<!-- numbers: (?P<name>[a-z-]+) -->\n).*?(<!-- end of num
 def filled(document: str) -> str:
     """The document with its blocks as the tables give them."""
     return _PLACE.sub(lambda place: f"{place[1]}{BLOCKS[place['name']]()}\n{place[3]}", document)
+
+
+def shown(repository: Path) -> list[str]:
+    """The names of the blocks that stand in the documents, in their order."""
+    texts = ((repository / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    return [place["name"] for text in texts for place in _PLACE.finditer(text)]

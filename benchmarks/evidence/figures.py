@@ -5,7 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-from glue import paired, pooled, short
+from glue import labels, paired, pooled
 from matplotlib import pyplot as plt
 from tables import CONVENTIONS, cells, label
 
@@ -22,15 +22,15 @@ mpl.rcParams.update(
         "font.size": 9,
     }
 )
-COLOURS = {"lora": "#0072b2", "rslora": "#d55e00"}
+BLUE, RED = "#0072b2", "#d55e00"
+COLOURS = {"lora": BLUE, "rslora": RED}
 PANELS = ("cross_entropy", "miub_nats", "norm_ratio")
 
 
 def draw(folder: Path) -> None:
     """Write the figures as SVG."""
     folder.mkdir(exist_ok=True)
-    rank_figure(cells("rank_scaling"), folder / "miub_rank.svg")
-    glue_figure(cells("glue"), folder / "alpha_lora_glue.svg")
+    glue_figure(cells("glue"), cells("glue_half_rate"), folder / "alpha_lora_glue.svg")
 
 
 def rank_figure(cells: pl.DataFrame, path: Path) -> None:
@@ -63,23 +63,25 @@ def rank_figure(cells: pl.DataFrame, path: Path) -> None:
     _save(figure, path)
 
 
-def glue_figure(cells: pl.DataFrame, path: Path) -> None:
-    """Accuracy less LoRA's, by task and over all."""
-    methods = sorted(cells["method"].unique(), key=short)
-    reference = next(method for method in methods if short(method) == "LoRA")
-    others = [method for method in methods if method != reference]
-    tasks = sorted(cells["task"].unique())
-    figure, axes = plt.subplots(1, len(others), figsize=(9, 2.6), layout="constrained", sharex=True, sharey=True)
-    for panel, method in zip(np.atleast_1d(axes), others, strict=True):
-        by_task = paired(cells, method, reference)
-        for row, task in enumerate(tasks):
-            panel.plot(100 * by_task[task], np.full(len(by_task[task]), row), "o", color="#0072b2", alpha=0.5)
-        mean = pooled(list(by_task.values()))
-        panel.errorbar(mean.value, len(tasks), xerr=mean.half, fmt="D", color="black", capsize=3)
+def glue_figure(chosen: pl.DataFrame, half: pl.DataFrame, path: Path) -> None:
+    """Accuracy less LoRA's, by task and over all, at the chosen learning rates and at half of them."""
+    names = [name for name in labels(chosen) if name != "LoRA"]
+    tasks = sorted(chosen["task"].unique())
+    figure, axes = plt.subplots(1, len(names), figsize=(9, 3), layout="constrained", sharex=True, sharey=True)
+    for panel, name in zip(axes, names, strict=True):
+        for study, colour, shift, rate in ((chosen, BLUE, 0.15, "chosen rates"), (half, RED, -0.15, "half of them")):
+            of = labels(study)
+            by_task = paired(study, of[name], of["LoRA"])
+            for task, values in by_task.items():
+                panel.plot(100 * values, np.full(len(values), tasks.index(task) + shift), "o", color=colour, alpha=0.5)
+            mean = pooled(list(by_task.values()))
+            place = len(tasks) + shift
+            panel.errorbar(mean.value, place, xerr=mean.half, fmt="D", color=colour, capsize=3, label=rate)
         panel.axvline(0, color="black", linewidth=0.8)
         panel.set_yticks(range(len(tasks) + 1), [*tasks, "mean of tasks"])
-        panel.set_title(short(method), fontsize=10)
-    figure.supxlabel("accuracy less that of LoRA, points; each dot a seed, the mean with its 95 % interval", fontsize=9)
+        panel.set_title(name, fontsize=10)
+    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.supxlabel("accuracy less that of LoRA, points; a dot a seed, means with their 95 % intervals", fontsize=9)
     _save(figure, path)
 
 

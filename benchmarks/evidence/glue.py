@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from scipy.special import stdtrit
+from scipy.stats import fisher_exact
 from tables import markdown
 
 from loralaw.report.row_scale import row_scales_of
@@ -104,13 +105,13 @@ def glue_table(cells: pl.DataFrame) -> str:
             row.append("–")
         else:
             row.append(pooled(list(paired(cells, method, reference).values())).text)
-        rows.append([*row, f"{part.filter(_one_answer()).height} of {part.height}"])
+        rows.append([*row, f"{part.filter(one_answer()).height} of {part.height}"])
     majority = [f"{100 * cells.filter(task=t)['majority_accuracy'][0]:.1f}" for t in tasks]
     rows.append(["commonest answer", *majority, "", ""])
     return markdown(["method", *tasks, "less LoRA, mean of tasks", "one answer for all rows"], rows)
 
 
-def _one_answer() -> pl.Expr:
+def one_answer() -> pl.Expr:
     """Trainings that ended where the model gives every row the same answer: the accuracy is then that class's share."""
     shares = (pl.col("majority_accuracy"), 1 - pl.col("majority_accuracy"))
     return pl.any_horizontal((pl.col("accuracy") - share).abs() < _EQUAL for share in shares)
@@ -146,21 +147,23 @@ def pattern_sentences(study: StudyFile) -> str:
 
 def answer(cells: pl.DataFrame) -> str:
     """The differences from LoRA in a sentence, and how many trainings came to nothing."""
-    reference = _labels(cells)["LoRA"]
-    others = {name: label for name, label in _labels(cells).items() if label != reference}
+    reference = labels(cells)["LoRA"]
+    others = {name: label for name, label in labels(cells).items() if label != reference}
     found = {name: pooled(list(paired(cells, label, reference).values())) for name, label in others.items()}
     said = [f"{name} {abs(d.value):.1f} ± {d.half:.1f} points {_side(d.value)}" for name, d in found.items()]
     clear = [name for name, d in found.items() if d.is_clear]
     verdict = f"a clear difference for {' and '.join(clear)}" if clear else "no difference is clear"
-    lost = [f"{cells.filter(_one_answer(), method=label).height} of {name}" for name, label in _labels(cells).items()]
+    n_lost = {name: cells.filter(one_answer(), method=label).height for name, label in labels(cells).items()}
     n_each = cells.filter(method=reference).height
     return (
         f"Mean of {cells['task'].n_unique()} tasks, beside LoRA: {', '.join(said)}: {verdict}. Of {n_each} trainings "
-        f"each, so many ended at one answer for all rows: {'; '.join(lost)}."
+        f"each, so many ended at one answer for all rows: {n_lost['LoRA']} of LoRA; "
+        + "; ".join(f"{n_lost[name]} of {name} (p = {_p(n_lost[name], n_lost['LoRA'], n_each)})" for name in others)
+        + " (p: Fisher's exact test against LoRA)."
     )
 
 
-def _labels(cells: pl.DataFrame) -> dict[str, str]:
+def labels(cells: pl.DataFrame) -> dict[str, str]:
     """The label of each method by its short name, LoRA first."""
     named = {short(str(method)): str(method) for method in cells["method"].unique()}
     return dict(sorted(named.items(), key=lambda item: (item[0] != "LoRA", item[0])))
@@ -168,3 +171,7 @@ def _labels(cells: pl.DataFrame) -> dict[str, str]:
 
 def _side(value: float) -> str:
     return "above" if value > 0 else "below"
+
+
+def _p(n: int, n_reference: int, n_each: int) -> str:
+    return f"{fisher_exact([[n, n_each - n], [n_reference, n_each - n_reference]]).pvalue:.2f}"

@@ -84,9 +84,9 @@ def test_cells_that_failed_are_said(tmp_path: Path) -> None:
 
 
 def test_the_report_draws_from_a_table(tmp_path: Path) -> None:
-    page = write_report(StudyFile(RESULTS / "rank_scaling.parquet"), tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "evidence_rank_scaling" in page
-    assert "Which metric to trust" in page
+    page = write_report(StudyFile(RESULTS / "glue.parquet"), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "evidence_glue" in page
+    assert "Row scale" in page
 
 
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=12, unique_by=lambda p: p[0]))
