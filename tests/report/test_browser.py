@@ -44,7 +44,15 @@ def opened(browser: Any, page: Path, width: int, scheme: str = "light") -> Any:
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
     browser.get(page.resolve().as_uri())
+    settle(browser)
     return browser
+
+
+def settle(browser: Any) -> None:
+    """Plots are drawn after the script that asked for them has returned."""
+    browser.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 200)));"
+    )
 
 
 def points(browser: Any, place: str) -> list[str]:
@@ -62,6 +70,7 @@ def choose(browser: Any, identifier: str, value: str) -> None:
         identifier,
         value,
     )
+    settle(browser)
 
 
 def column(browser: Any, number: int) -> list[str]:
