@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[2]
 DATA = REPOSITORY.parent / "shared" / "data"
 STUDIES = sorted((REPOSITORY / "studies").glob("*.yaml"))
 TO_PLAN = [path for path in STUDIES if path.stem != "quickstart" and not path.stem.startswith("evidence_")]
-"""Those of the evidence have been run: tests/test_evidence.py holds them to their tables."""
+"""Those of the evidence are held to their tables, once they have been run: tests/evidence/test_evidence.py."""
 NEEDS_DATA = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmarks' data are not beside the repository")
 
 
