@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from resampling import mean_of_seeds
 from tables import markdown
 
 METRIC = "cross_entropy"
@@ -23,11 +23,8 @@ def differences(cells: pl.DataFrame, metric: str = METRIC) -> pl.DataFrame:
 
 def mean_text(values: list[NDArray[np.float64]]) -> str:
     """Mean over places of the means over seeds, ± half of its 95 % interval; the spread of seeds is pooled."""
-    freedom = sum(len(v) - 1 for v in values)
-    variance = sum(float(((v - v.mean()) ** 2).sum()) for v in values) / freedom
-    n_seeds = np.mean([len(v) for v in values])
-    half = np.sqrt(variance / n_seeds / len(values)) * stdtrit(freedom, 0.975)
-    return f"{np.mean([v.mean() for v in values]):+.3f} ± {half:.3f}"
+    value, half = mean_of_seeds(values)
+    return f"{value:+.3f} ± {half:.3f}"
 
 
 def _by_place(part: pl.DataFrame) -> list[NDArray[np.float64]]:

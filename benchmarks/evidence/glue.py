@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.special import stdtrit
+from resampling import mean_of_seeds
 from scipy.stats import fisher_exact
 from tables import markdown
 
@@ -49,12 +49,8 @@ def short(method: str) -> str:
 
 def pooled(differences: list[np.ndarray]) -> Difference:
     """Mean over tasks of the mean over seeds; each array is one task's seeds."""
-    n_seeds = len(differences[0])
-    freedom = sum(len(d) - 1 for d in differences)
-    variance = sum(float(((d - d.mean()) ** 2).sum()) for d in differences) / freedom
-    value = float(np.mean([d.mean() for d in differences]))
-    error = np.sqrt(variance / n_seeds / len(differences))
-    return Difference(100 * value, float(100 * error * stdtrit(freedom, 0.975)))
+    value, half = mean_of_seeds(differences)
+    return Difference(100 * value, 100 * half)
 
 
 def paired(cells: pl.DataFrame, method: str, reference: str, metric: str = "accuracy") -> dict[str, np.ndarray]:

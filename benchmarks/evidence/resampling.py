@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -55,6 +56,17 @@ def kendalls(
         [_interval(seen[i] - seen[j], again[i] - again[j]) for j in range(len(seen))] for i in range(len(seen))
     ]
     return of_each, differences
+
+
+def mean_of_seeds(places: Sequence[Floats]) -> tuple[float, float]:
+    """Mean over places of the means over seeds, and half of its 95 % interval.
+
+    The spread between seeds is pooled over the places, which are taken as they are.
+    """
+    freedom = sum(len(seeds) - 1 for seeds in places)
+    variance = sum(float(((seeds - seeds.mean()) ** 2).sum()) for seeds in places) / freedom
+    error = np.sqrt(variance / np.mean([len(seeds) for seeds in places]) / len(places))
+    return float(np.mean([seeds.mean() for seeds in places])), float(error * stdtrit(freedom, 0.975))
 
 
 def same(*columns: pl.Series) -> NDArray[np.bool_]:
