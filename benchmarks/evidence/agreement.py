@@ -1,32 +1,49 @@
 """Question 4: does a metric agree with downstream accuracy better than cross-entropy and the norm control do?"""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import polars as pl
-from resampling import configurations, kendalls, same
+from resampling import Interval, configurations, kendalls, same
 from tables import CONVENTIONS, INTERNAL, interval, label, markdown
 
 RIVALS = ("cross_entropy", "norm_ratio")
 """Perplexity orders single cells as cross-entropy does."""
-DOWNSTREAM = "choice_accuracy"
+METRICS = ("cross_entropy", *INTERNAL)
+VIEWS = {**{(method,): name for method, name in CONVENTIONS.items()}, tuple(CONVENTIONS): "both"}
 
 
-def agreement_table(cells: pl.DataFrame, downstream: str = DOWNSTREAM) -> str:
-    """Positive: a lower metric goes with a higher accuracy, as the source claims for MIUB."""
-    rows = []
-    for method, name in CONVENTIONS.items():
-        for which, within in (("all", ()), ("of one base model", ("base_model",))):
-            means = configurations(cells.filter(method=method), [*INTERNAL, "cross_entropy", downstream])
-            metrics = ("cross_entropy", *INTERNAL)
-            values = [-means[metric].to_numpy() for metric in metrics]
-            inside = same(*(means[column] for column in within)) if within else None
-            taus, differences = kendalls(values, means[downstream].to_numpy(), inside)
-            for i, metric in enumerate(metrics):
-                less = [differences[i][metrics.index(rival)] for rival in RIVALS]
-                rows.append(
-                    [name, which, label(metric), interval(taus[i].value, taus[i].low, taus[i].high)]
-                    + [
-                        "–" if metric == rival else interval(d.value, d.low, d.high)
-                        for rival, d in zip(RIVALS, less, strict=True)
-                    ]
-                )
-    heads = ["scale", "pairs", "metric", "τ with accuracy", *(f"less that of {label(rival)}" for rival in RIVALS)]
+@dataclass(frozen=True)
+class Agreement:
+    """Of a metric with an accuracy; positive: lower goes with higher accuracy, as the source claims for MIUB.
+
+    Args:
+        less: The same less that of each rival, on the same resamples.
+    """
+
+    view: str
+    metric: str
+    tau: Interval
+    less: dict[str, Interval]
+
+
+def agreements(cells: pl.DataFrame, accuracy: str) -> Iterator[Agreement]:
+    """Pairs of one base model and one task."""
+    for methods, view in VIEWS.items():
+        means = configurations(cells.filter(pl.col("method").is_in(methods)), [*METRICS, accuracy])
+        values = [-means[metric].to_numpy() for metric in METRICS]
+        inside = same(means["base_model"], means["task"])
+        taus, differences = kendalls(values, means[accuracy].to_numpy(), inside)
+        for i, metric in enumerate(METRICS):
+            rivals = {rival: differences[i][METRICS.index(rival)] for rival in RIVALS if rival != metric}
+            yield Agreement(view, metric, taus[i], rivals)
+
+
+def agreement_table(cells: pl.DataFrame, accuracy: str) -> str:
+    rows = [
+        [one.view, label(one.metric), interval(one.tau.value, one.tau.low, one.tau.high)]
+        + [interval(d.value, d.low, d.high) if (d := one.less.get(rival)) else "–" for rival in RIVALS]
+        for one in agreements(cells, accuracy)
+    ]
+    heads = ["scale", "metric", "τ with accuracy", *(f"less that of {label(rival)}" for rival in RIVALS)]
     return markdown(heads, rows)

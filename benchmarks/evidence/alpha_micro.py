@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from resampling import mean_of_seeds
-from tables import markdown
+from tables import markdown, short
 
 METRIC = "cross_entropy"
 REFERENCE = "lora"
@@ -44,14 +44,7 @@ def place_table(cells: pl.DataFrame) -> str:
     rows.append(["all", "", "", "", *everywhere])
     slower = [f"{found.filter(method=method)['slower'].median():.2f}" for method in methods]
     rows.append(["training time over LoRA's", "", "", "", *slower])
-    return markdown(["base model", "rank", "examples", "LoRA", *map(named, methods)], rows)
-
-
-def named(method: str) -> str:
-    settings = dict(s.partition("=")[::2] for s in method.partition("(")[2].rstrip(")").split(", ") if s)
-    if settings.get("row_scale_protocol") == "joint":
-        return "α-LoRA, joint"
-    return f"α-LoRA, T = {settings.get('row_scale_every', '10')}"
+    return markdown(["base model", "rank", "examples", "LoRA", *map(short, methods)], rows)
 
 
 def sensitivity_table(cells: pl.DataFrame) -> str:

@@ -9,13 +9,13 @@ from agreement import agreement_table
 from alpha_micro import place_table, sensitivity_table
 from early import early_table
 from glue import answer, cost_table, glue_table, pattern_sentences, rates_table
-from laws import law_table
-from ordering import ordering_table, with_probes
+from laws import law_answer, law_table
+from ordering import ordering_answer, ordering_table, with_probes
 from rates import choice_table, tuned
 from slow import slow_table
 from tables import RESULTS, cell_counts, cells, table
 from tokens import token_table
-from trends import matched_table, trend_table
+from trends import EVERY_SEED, matched_table, most_data, trend_answer, trend_table
 
 from loralaw.store import StudyFile
 
@@ -23,18 +23,27 @@ _COMPLEXITY = pl.col("task").str.extract(r"complexity-(\d)").cast(pl.Int64)
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "cells": cell_counts,
+    "trends-answer": lambda: trend_answer(
+        cells("rank_scaling"), ("cross_entropy", "miub_nats", "jsd_nats", "norm_ratio")
+    ),
     "trends": lambda: trend_table(cells("rank_scaling")),
+    "trends-most-data": lambda: trend_table(most_data(cells("rank_scaling")), {"rank": "rank"}, EVERY_SEED),
     "matched": lambda: matched_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "tuned-rates": lambda: choice_table(cells("rates_tuning")),
-    "tuned": lambda: trend_table(tuned(cells("rates_tuning"), cells("rank_scaling"), cells("rates")), {"rank": "rank"}),
+    "tuned": lambda: trend_table(
+        tuned(cells("rates_tuning"), cells("rank_scaling"), cells("rates")), {"rank": "rank"}, EVERY_SEED
+    ),
     "complexity": lambda: trend_table(
-        cells("complexity").with_columns(complexity=_COMPLEXITY), {"complexity": "complexity"}
+        cells("complexity").with_columns(complexity=_COMPLEXITY), {"complexity": "complexity"}, EVERY_SEED
     ),
     "second-task": lambda: trend_table(cells("second_task")),
+    "laws-answer": lambda: law_answer(cells("rank_scaling")),
     "laws": lambda: law_table(cells("rank_scaling")),
     "early": lambda: early_table(cells("rank_scaling"), cells("early")),
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),
-    "agreement": lambda: agreement_table(cells("rank_scaling")),
+    "agreement": lambda: agreement_table(cells("downstream"), "accuracy"),
+    "agreement-choice": lambda: agreement_table(cells("rank_scaling"), "choice_accuracy"),
+    "ordering-answer": lambda: ordering_answer(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "ordering": lambda: ordering_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "slow": lambda: slow_table(cells("rank_scaling"), table("rank_scaling_slow")),
     "glue-rates": lambda: rates_table(cells("glue_rates")),

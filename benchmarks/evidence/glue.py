@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from resampling import mean_of_seeds
 from scipy.stats import fisher_exact
-from tables import markdown
+from tables import markdown, short
 
 from loralaw.report.row_scale import row_scales_of
 from loralaw.report.row_scale_patterns import patterns
@@ -34,17 +34,6 @@ class Difference:
     @property
     def is_clear(self) -> bool:
         return abs(self.value) > self.half
-
-
-def short(method: str) -> str:
-    """The method and what tells it apart, without its learning rate."""
-    name, _, settings = method.rstrip(")").partition("(")
-    said = [s for s in settings.split(", ") if s and not s.startswith("learning_rate")]
-    if name == "alpha-lora":
-        protocol = next((s.partition("=")[2] for s in said if s.startswith("row_scale_protocol")), "")
-        every = next((s.partition("=")[2] for s in said if s.startswith("row_scale_every")), "10")
-        return f"α-LoRA (T = {every}" + (f", {protocol})" if protocol else ")")
-    return {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "full": "full"}[name]
 
 
 def pooled(differences: list[np.ndarray]) -> Difference:

@@ -1,44 +1,78 @@
 """Question 2: does any metric follow the law better than cross-entropy and perplexity, and is it stabler over seeds?"""
 
-import polars as pl
-from tables import AXES, CONTROLS, CONVENTIONS, ESTIMATORS, OUTSIDE, interval, label, markdown, probability
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from loralaw.laws import Judgement, judge
+import polars as pl
+from tables import AXES, CONTROLS, CONVENTIONS, ESTIMATORS, OUTSIDE, label, markdown, probability
+
+from loralaw.laws import Comparison, MetricScores, judge
 
 JUDGED_AXES = ("rank", "n_train_examples")
 """Those with four levels."""
+_CLEAR = 0.05
 
 
-def judgements(cells: pl.DataFrame, method: str) -> dict[str, Judgement]:
-    """Every internal metric against cross-entropy and perplexity, on the same cells."""
+@dataclass(frozen=True)
+class Judged:
+    """An internal metric along an axis under a convention, beside cross-entropy and perplexity on the same cells."""
+
+    method: str
+    axis: str
+    scores: dict[str, MetricScores]
+    metric: str
+    against: dict[str, Comparison]
+
+
+def judged(cells: pl.DataFrame) -> Iterator[Judged]:
     metrics = [*OUTSIDE, *ESTIMATORS, *CONTROLS]
-    part = cells.filter(method=method)
-    return {
-        metric: judge(part, metrics=metrics, axes=JUDGED_AXES, reference=metric, rivals=OUTSIDE)
-        for metric in (*ESTIMATORS, *CONTROLS)
-    }
+    for method in CONVENTIONS:
+        part = cells.filter(method=method)
+        for metric in (*ESTIMATORS, *CONTROLS):
+            found = judge(part, metrics=metrics, axes=JUDGED_AXES, reference=metric, rivals=OUTSIDE)
+            for axis in JUDGED_AXES:
+                scores = {s.metric: s for s in found.scores if s.axis == axis}
+                against = {c.second: c for c in found.comparisons if c.axis == axis}
+                if metric in scores and set(against) == set(OUTSIDE):
+                    yield Judged(method, axis, scores, metric, against)
 
 
 def law_table(cells: pl.DataFrame) -> str:
     """Ratios below 1: the metric lies closer to its own law than its rival to its."""
     rows = []
-    for method, name in CONVENTIONS.items():
-        for metric, judged in judgements(cells, method).items():
-            for axis in JUDGED_AXES:
-                pairs = {c.second: c for c in judged.comparisons if c.axis == axis}
-                scores = {s.metric: s for s in judged.scores if s.axis == axis}
-                if metric not in scores:
-                    continue
-                row = [name, AXES[axis], label(metric), probability(scores[metric].p_trend)]
-                for rival in OUTSIDE:
-                    pair = pairs.get(rival)
-                    if pair is None:
-                        row += ["–", "–"]
-                        continue
-                    ratio = pair.misfit_ratio
-                    row += [interval(ratio.value, ratio.low, ratio.high), probability(pair.p_misfit)]
-                row.append(f"{scores[metric].seed_spread.value:.2f} ({scores['cross_entropy'].seed_spread.value:.2f})")
-                rows.append(row)
+    for one in judged(cells):
+        own = one.scores[one.metric]
+        row = [CONVENTIONS[one.method], AXES[one.axis], label(one.metric), probability(own.p_trend)]
+        for rival in OUTSIDE:
+            pair = one.against[rival]
+            row += [
+                f"{ratio.value:.2g} [{ratio.low:.2g}, {ratio.high:.2g}], p {probability(p)}"
+                for ratio, p in ((pair.misfit_ratio, pair.p_misfit), (pair.held_out_ratio, pair.p_held_out))
+            ]
+        spreads = (own.seed_spread.value, one.scores["cross_entropy"].seed_spread.value)
+        rows.append([*row, "{:.2f} ({:.2f})".format(*spreads)])
     heads = ["scale", "along", "metric", "p of a trend"]
-    heads += [word for rival in OUTSIDE for word in (f"misfit over that of {label(rival)}", "p")]
+    heads += [f"{what} over that of {label(rival)}" for rival in OUTSIDE for what in ("misfit", "held-out error")]
     return markdown([*heads, "spread of seeds (of cross-entropy)"], rows)
+
+
+def law_answer(cells: pl.DataFrame) -> str:
+    """Which metrics are clearly closer to their own law than cross-entropy and perplexity are, and which further."""
+    every = list(judged(cells))
+    lines = []
+    for method, name in CONVENTIONS.items():
+        for axis in JUDGED_AXES:
+            part = [one for one in every if (one.method, one.axis) == (method, axis)]
+            closer = _names(part, lambda one: all(c.misfit_ratio.value < 1 for c in one.against.values()))
+            further = _names(part, lambda one: all(c.misfit_ratio.value > 1 for c in one.against.values()))
+            lines.append(
+                f"- Along {AXES[axis]}, scale {name}: clearly closer to its own law than both: {closer}; clearly "
+                f"further from it than both: {further}."
+            )
+    return "\n".join(lines)
+
+
+def _names(part: list[Judged], side: Callable[[Judged], bool]) -> str:
+    """Those on a side of both rivals, with p < 0.05 against each."""
+    names = [label(one.metric) for one in part if side(one) and all(c.p_misfit < _CLEAR for c in one.against.values())]
+    return ", ".join(names) or "none"

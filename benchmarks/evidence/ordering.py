@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from resampling import SETTINGS, Interval, configurations, kendall, kendalls, same
+from resampling import Interval, configurations, kendall, kendalls, same
 from tables import CONTROLS, CONVENTIONS, ESTIMATORS, INTERNAL, WITHOUT_LABELS, interval, label, markdown
 
 from loralaw.models import find_model
@@ -20,8 +20,18 @@ from loralaw.models import find_model
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 TARGET = "cross_entropy"
+ASKED = 0.8
 MATCHED = ("miub_nats", "jsd_nats")
 """Those that change with the norm of u."""
+NORMALISATIONS = {
+    "norm ratio": pl.col("norm_ratio"),
+    "log d": pl.col("log_d"),
+    "trainable parameters": pl.col("n_params_trainable"),
+    "log trainable parameters": pl.col("n_params_trainable").log(),
+}
+SIZES = ("rank", "n_train_examples", "n_params_total", "scale")
+CEILING = "probed_cross_entropy"
+"""What the same few rows give to whoever has labels: as good as a metric without them could hope to be."""
 _RIDGE = 1e-3
 
 
@@ -32,61 +42,67 @@ class Candidate:
     Args:
         name: As the table says it.
         features: (n, k) from the configurations: one column is used as it is, several are combined.
+        is_internal: It comes from inside the adapter. The others are what such a metric has to beat.
     """
 
     name: str
     features: Callable[[pl.DataFrame], Floats]
+    is_internal: bool = True
 
 
 def candidates() -> Iterator[Candidate]:
     for metric in INTERNAL:
-        yield Candidate(label(metric), lambda t, m=metric: t[m].to_numpy()[:, None])
+        yield _single(label(metric), pl.col(metric))
     for metric in ESTIMATORS:
-        yield Candidate(
-            f"{label(metric)} / norm ratio", lambda t, m=metric: (t[m] / t["norm_ratio"]).to_numpy()[:, None]
-        )
-        yield Candidate(f"{label(metric)} / log d", lambda t, m=metric: (t[m] / t["log_d"]).to_numpy()[:, None])
-        yield Candidate(
-            f"{label(metric)} / trainable parameters",
-            lambda t, m=metric: (t[m] / t["n_params_trainable"]).to_numpy()[:, None],
-        )
-        yield Candidate(
-            f"{label(metric)} / log trainable parameters",
-            lambda t, m=metric: (t[m] / t["n_params_trainable"].log()).to_numpy()[:, None],
-        )
-    for metric, name in WITHOUT_LABELS.items():
-        yield Candidate(f"{name} (not internal)", lambda t, m=metric: t[m].to_numpy()[:, None])
+        for name, divisor in NORMALISATIONS.items():
+            yield _single(f"{label(metric)} / {name}", pl.col(metric) / divisor)
+    for metric in MATCHED:
+        yield _single(f"{label(metric)}, at equal norms", pl.col(f"matched_{metric}"))
     yield Candidate("all estimators, combined", lambda t: _logs(t, ESTIMATORS))
     yield Candidate("all controls, combined", lambda t: _logs(t, CONTROLS))
     yield Candidate("all of them, combined", lambda t: _logs(t, INTERNAL))
-    sizes = ("rank", "n_train_examples", "n_params_total")
-    yield Candidate("sizes alone (rank, examples, parameters), combined", lambda t: _logs(t, sizes))
-    yield Candidate("all of them and sizes, combined", lambda t: _logs(t, (*INTERNAL, *sizes)))
+    for metric, name in WITHOUT_LABELS.items():
+        yield _single(name, pl.col(metric), is_internal=False)
+    yield Candidate(
+        "rank, examples, parameters and scale, combined: nothing measured", lambda t: _logs(t, SIZES), False
+    )
+    yield Candidate("all of them and these sizes, combined", lambda t: _logs(t, (*INTERNAL, *SIZES)), False)
+    yield _single("cross-entropy on the rows that all of them see: with labels", pl.col(CEILING), is_internal=False)
+
+
+def _single(name: str, column: pl.Expr, is_internal: bool = True) -> Candidate:
+    return Candidate(name, lambda table: table.select(column).to_numpy(), is_internal)
 
 
 def _logs(table: pl.DataFrame, names: tuple[str, ...]) -> Floats:
-    """Logarithms of what is positive."""
-    columns = [table[name].to_numpy().astype(float) for name in names]
-    return np.column_stack([np.log(column) if (column > 0).all() else column for column in columns])
+    """Logarithms, but of the cosine, which has a sign."""
+    columns = {name: table[name].to_numpy().astype(float) for name in names}
+    return np.column_stack([column if name == "cosine" else np.log(column) for name, column in columns.items()])
 
 
 def with_probes(cells: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
-    """Cells beside what their adapters measure at equal norms of u, and what their predictions say without labels."""
+    """Cells beside what their adapters measure at equal norms of u, and what their predictions say with and without
+    labels."""
     matched = probes.filter(rows_of="matched").select(
         "key", *(pl.col(name).alias(f"matched_{name}") for name in MATCHED)
     )
-    validation = probes.filter(rows_of="validation", n_rows=probes["n_rows"].max()).select("key", *WITHOUT_LABELS)
+    validation = probes.filter(rows_of="validation", n_rows=probes["n_rows"].max()).select(
+        "key", *WITHOUT_LABELS, pl.col("cross_entropy").alias(CEILING)
+    )
     return cells.join(matched, on="key", how="inner").join(validation, on="key", how="inner")
 
 
 def prepared(cells: pl.DataFrame) -> pl.DataFrame:
     """Configurations with everything that a candidate uses, and which half they are in."""
-    probed = [*(f"matched_{metric}" for metric in MATCHED), *WITHOUT_LABELS]
+    probed = [*(f"matched_{metric}" for metric in MATCHED), *WITHOUT_LABELS, CEILING]
     columns = [*INTERNAL, *probed, TARGET, "n_params_trainable", "n_params_total"]
     means = configurations(cells, columns)
     widths = pl.DataFrame([{"base_model": name, "log_d": _log_width(name)} for name in means["base_model"].unique()])
     half = np.random.default_rng(0).permutation(np.arange(means.height) % 2)
-    return means.join(widths, on="base_model", how="left", maintain_order="left").with_columns(half=pl.Series(half))
+    scale = pl.col("rank").cast(pl.Float64) ** pl.when(method="rslora").then(-0.5).otherwise(-1.0)
+    return means.join(widths, on="base_model", how="left", maintain_order="left").with_columns(
+        scale=scale, half=pl.Series(half)
+    )
 
 
 def _log_width(base_model: str) -> float:
@@ -111,7 +127,7 @@ def scored(candidate: Candidate, chosen: pl.DataFrame, table: pl.DataFrame) -> F
 
 def views(table: pl.DataFrame) -> dict[str, Bools]:
     """Which pairs are compared."""
-    base, method, rank, size = (table[name] for name in SETTINGS)
+    base, method, rank, size = (table[name] for name in ("base_model", "method", "rank", "n_train_examples"))
     conventions = {name: same(method) & (method == key).to_numpy()[:, None] for key, name in CONVENTIONS.items()}
     return {
         **conventions,
@@ -133,12 +149,18 @@ class Ordered:
     """
 
     name: str
+    is_internal: bool
     chosen: float
     held_out: dict[str, Interval]
 
     @property
-    def least(self) -> Interval:
-        return min(self.held_out.values(), key=lambda tau: tau.value)
+    def least(self) -> tuple[str, Interval]:
+        return min(self.held_out.items(), key=lambda view: view[1].value)
+
+    @property
+    def text(self) -> str:
+        view, tau = self.least
+        return f"{interval(tau.value, tau.low, tau.high)} ({view})"
 
 
 def ordering(cells: pl.DataFrame) -> list[Ordered]:
@@ -152,7 +174,7 @@ def ordering(cells: pl.DataFrame) -> list[Ordered]:
         by_view = {view: kendalls(values, half[TARGET].to_numpy(), inside)[0] for view, inside in views(half).items()}
         found.append([{view: taus[i] for view, taus in by_view.items()} for i in range(len(every))])
     ordered = [
-        Ordered(one.name, min(tau.value for tau in chosen.values()), held_out)
+        Ordered(one.name, one.is_internal, min(tau.value for tau in chosen.values()), held_out)
         for one, chosen, held_out in zip(every, *found, strict=True)
     ]
     return sorted(ordered, key=lambda one: -one.chosen)
@@ -161,8 +183,23 @@ def ordering(cells: pl.DataFrame) -> list[Ordered]:
 def ordering_table(cells: pl.DataFrame) -> str:
     found = ordering(cells)
     rows = [
-        [one.name, f"{one.chosen:.2f}", f"{one.least.value:.2f}"]
+        [one.name, f"{one.chosen:.2f}", f"{one.least[1].value:.2f}"]
         + [interval(tau.value, tau.low, tau.high) for tau in one.held_out.values()]
         for one in found
     ]
     return markdown(["metric", "least τ, choosing half", "least τ, other half", *found[0].held_out], rows)
+
+
+def ordering_answer(cells: pl.DataFrame) -> str:
+    """The pick of the half that chose, on the other half, beside what it has to beat."""
+    found = ordering(cells)
+    internal = [one for one in found if one.is_internal]
+    best = internal[0]
+    verdict = "reached" if best.least[1].value >= ASKED else "not reached"
+    usual = [one for one in internal if one.name in (label("miub_nats"), label("norm_ratio"))]
+    beside = "; ".join(f"{one.name}: {one.text}" for one in (*usual, *(one for one in found if not one.is_internal)))
+    return (
+        f"Of {len(internal)} internal candidates, this ordered the choosing half best: {best.name}. On the other half its "
+        f"least τ over {len(best.held_out)} views is {best.text}; {ASKED} was asked and is {verdict}. The least τ of "
+        f"others there: {beside}."
+    )

@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 
-SETTINGS = ("base_model", "method", "rank", "n_train_examples")
+SETTINGS = ("base_model", "method", "rank", "n_train_examples", "task")
 """What makes a configuration; cells that differ in their seed are averaged."""
 _N_RESAMPLES = 999
 

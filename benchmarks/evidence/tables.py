@@ -55,6 +55,17 @@ def label(metric: str) -> str:
     return WITHOUT_LABELS.get(metric) or metric_named(metric).label
 
 
+def short(method: str) -> str:
+    """The method and what tells it apart, without its learning rate."""
+    name, _, settings = method.rstrip(")").partition("(")
+    said = [s for s in settings.split(", ") if s and not s.startswith("learning_rate")]
+    if name == "alpha-lora":
+        protocol = next((s.partition("=")[2] for s in said if s.startswith("row_scale_protocol")), "")
+        every = next((s.partition("=")[2] for s in said if s.startswith("row_scale_every")), "10")
+        return f"α-LoRA (T = {every}" + (f", {protocol})" if protocol else ")")
+    return {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "full": "full"}[name]
+
+
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,6 +1,6 @@
 """Question 1: does each metric fall with rank, data and model size, and does the norm control do the same?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from tables import AXES, CONTROLS, CONVENTIONS, ESTIMATORS, OUTSIDE, interval, l
 
 Floats = NDArray[np.float64]
 _N_RESAMPLES = 1999
-MOVES = {"n_params_total": "base_model"}
+MOVES = {"n_params_total": "base_model", "complexity": "task"}
 """The setting that an axis stands for, where it has another name."""
 
 
@@ -38,9 +38,9 @@ class Trend:
         return "rises" if self.tau.low > 0 else "neither"
 
 
-def trend(cells: pl.DataFrame, metric: str, axis: str) -> Trend:
-    """Seeds are averaged first; the interval draws the settings again."""
-    others = [name for name in SETTINGS if name != MOVES.get(axis, axis)]
+def trend(cells: pl.DataFrame, metric: str, axis: str, settings: Sequence[str] = SETTINGS) -> Trend:
+    """The interval draws the settings again; seeds are averaged before, unless they count as settings."""
+    others = [name for name in settings if name != MOVES.get(axis, axis)]
     means = cells.group_by(*others, axis).agg(pl.col(metric).mean()).sort(axis)
     curves = [
         (part[axis].to_numpy().astype(float), part[metric].to_numpy())
@@ -61,18 +61,44 @@ def _ends(again: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def trend_table(cells: pl.DataFrame, axes: Mapping[str, str] = AXES) -> str:
-    """By convention, axis and metric."""
+EVERY_SEED = (*SETTINGS, "seed")
+"""For studies of few settings."""
+METRICS = (*OUTSIDE, *ESTIMATORS, *CONTROLS)
+
+
+def trend_table(cells: pl.DataFrame, axes: Mapping[str, str] = AXES, settings: Sequence[str] = SETTINGS) -> str:
+    """By axis and metric, under each convention."""
     rows = []
-    for method, name in CONVENTIONS.items():
-        part = cells.filter(method=method)
-        for axis, axis_label in axes.items():
-            for metric in (*OUTSIDE, *ESTIMATORS, *CONTROLS):
-                one = trend(part, metric, axis)
-                change = "–" if one.change is None else percent(one.change.value, one.change.low, one.change.high)
-                tau = interval(one.tau.value, one.tau.low, one.tau.high)
-                rows.append([name, axis_label, label(metric), one.word, tau, change, str(one.n_settings)])
-    return markdown(["scale", "along", "metric", "", "τ with size", "smallest to largest", "settings"], rows)
+    for axis, axis_label in axes.items():
+        for metric in METRICS:
+            rows.append([axis_label, label(metric)])
+            for method in CONVENTIONS:
+                one = trend(cells.filter(method=method), metric, axis, settings)
+                rows[-1] += [one.word, interval(one.tau.value, one.tau.low, one.tau.high), change_text(one.change)]
+    heads = [
+        f"{name}: {head}" for name in CONVENTIONS.values() for head in ("trend", "τ with size", "smallest to largest")
+    ]
+    return markdown(["along", "metric", *heads], rows)
+
+
+def most_data(cells: pl.DataFrame) -> pl.DataFrame:
+    """Where nothing is learned by heart."""
+    return cells.filter(n_train_examples=cells["n_train_examples"].max())
+
+
+def change_text(change: Interval | None) -> str:
+    return "–" if change is None else percent(change.value, change.low, change.high)
+
+
+def trend_answer(cells: pl.DataFrame, metrics: Sequence[str] = METRICS, axes: Mapping[str, str] = AXES) -> str:
+    """One line an axis and convention: how much each metric changes from the smallest size to the largest."""
+    lines = []
+    for axis, axis_label in axes.items():
+        for method, name in CONVENTIONS.items():
+            found = [trend(cells.filter(method=method), metric, axis) for metric in metrics]
+            said = ", ".join(f"{label(one.metric)} {change_text(one.change)}" for one in found)
+            lines.append(f"- From the smallest {axis_label} to the largest, scale {name}: {said}.")
+    return "\n".join(lines)
 
 
 def matched_table(cells: pl.DataFrame) -> str:
@@ -84,7 +110,5 @@ def matched_table(cells: pl.DataFrame) -> str:
                 part = cells.filter(method=method)
                 own, matched = (trend(part, column, axis) for column in (metric, f"matched_{metric}"))
                 rows.append([name, AXES[axis], label(metric)])
-                for one in (own, matched):
-                    assert one.change is not None
-                    rows[-1].append(percent(one.change.value, one.change.low, one.change.high))
+                rows[-1] += [change_text(own.change), change_text(matched.change)]
     return markdown(["scale", "along", "metric", "as it is", "at equal norms"], rows)

@@ -122,7 +122,7 @@ def test_intervals_hold_as_often_as_they_say() -> None:
         x, e = rng.normal(size=(2, 30))
         (tau,), _ = resampling.kendalls([x], rho * x + np.sqrt(1 - rho**2) * e)
         held += tau.low <= 2 / np.pi * np.arcsin(rho) <= tau.high
-    assert held / 200 > 0.85
+    assert held / 200 > 0.9  # 3 standard errors below 0.95
 
 
 def test_pooled_differences() -> None:
