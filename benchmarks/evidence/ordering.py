@@ -199,7 +199,7 @@ def ordering_answer(cells: pl.DataFrame) -> str:
     usual = [one for one in internal if one.name in (label("miub_nats"), label("norm_ratio"))]
     beside = "; ".join(f"{one.name}: {one.text}" for one in (*usual, *(one for one in found if not one.is_internal)))
     return (
-        f"Of {len(internal)} internal candidates, this ordered the choosing half best: {best.name}. On the other half its "
-        f"least τ over {len(best.held_out)} views is {best.text}; {ASKED} was asked and is {verdict}. The least τ of "
-        f"others there: {beside}."
+        f"Of {len(internal)} internal candidates, this ordered the choosing half best: {best.name}. On the other half "
+        f"its least τ over {len(best.held_out)} views is {best.text}; {ASKED} was asked and is {verdict}. The least τ "
+        f"of others there: {beside}."
     )

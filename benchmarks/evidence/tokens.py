@@ -1,45 +1,46 @@
 """Question 3: does a metric tell which adapter is better on held-out data, and how few tokens does it take?"""
 
-import numpy as np
 import polars as pl
-from resampling import SETTINGS, kendalls, same
+from resampling import SETTINGS, Interval, kendalls, same
 from tables import CONVENTIONS, INTERNAL, WITHOUT_LABELS, interval, label, markdown
 
-
-def joined(cells: pl.DataFrame, probes: pl.DataFrame) -> pl.DataFrame:
-    """Probes beside what the same adapter scores on the test rows."""
-    names = {"cross_entropy": "test_cross_entropy", "train_loss": "last_train_loss"}
-    return probes.join(cells.select("key", *SETTINGS, "seed", *names).rename(names), on="key", how="inner")
+METRICS = {
+    "train_loss": "loss of the last steps",
+    "cross_entropy": "cross-entropy on these rows",
+    **{name: label(name) for name in (*INTERNAL, *WITHOUT_LABELS)},
+}
+ROWS = {"validation": "validation", "train": "learned from"}
 
 
 def token_table(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
-    """Pairs of adapters of one base model and one convention, seeds averaged; positive: lower means better on test."""
+    """Pairs of adapters of one base model and one convention, seeds averaged; positive: lower means better on test.
+
+    A column for every number of rows, and one for the difference from the loss of the last steps with most rows.
+    """
+    tests = cells.select("key", "train_loss", *SETTINGS, test="cross_entropy")
+    data = probes.join(tests, on="key", how="inner")
+    counts = sorted(data.filter(rows_of="train")["n_rows"].unique())
     rows = []
-    data = joined(cells, probes)
-    for rows_of in ("validation", "train"):
-        for n_rows in sorted(data["n_rows"].unique()):
-            part = data.filter(rows_of=rows_of, n_rows=n_rows)
-            columns = ["cross_entropy", *INTERNAL, *WITHOUT_LABELS, "last_train_loss"]
-            means = (
-                part.group_by(SETTINGS).agg(pl.col(*columns, "test_cross_entropy", "n_tokens").mean()).sort(SETTINGS)
-            )
-            for method, name in CONVENTIONS.items():
-                of_method = means.filter(method=method)
-                if of_method.height < 4:
-                    continue
-                taus, _ = kendalls(
-                    [of_method[column].to_numpy() for column in columns],
-                    of_method["test_cross_entropy"].to_numpy(),
-                    same(of_method["base_model"]),
-                )
-                n_tokens = f"{np.mean(of_method['n_tokens'].to_numpy()):,.0f}"
-                rows.append([rows_of, n_tokens, name, *(interval(t.value, t.low, t.high) for t in taus)])
+    for method, convention in CONVENTIONS.items():
+        for rows_of, said in ROWS.items():
+            part = data.filter(method=method, rows_of=rows_of)
+            found = [_taus(part.filter(n_rows=n_rows)) for n_rows in counts]
+            for i, name in enumerate(METRICS.values()):
+                taus = [interval(tau.value, tau.low, tau.high) for tau in (of_all[i] for of_all, _ in found)]
+                less = found[-1][1][i][0]
+                rows.append([convention, said, name, *taus, interval(less.value, less.low, less.high)])
+    tokens = [data.filter(rows_of="validation", n_rows=n)["n_tokens"].mean() for n in counts]
     heads = [
-        "rows",
-        "tokens",
         "scale",
-        "cross-entropy on them",
-        *map(label, (*INTERNAL, *WITHOUT_LABELS)),
-        "loss of the last steps",
+        "rows",
+        "metric",
+        *(f"{n:,.0f} tokens" for n in tokens),
+        "less that of the loss of the last steps",
     ]
     return markdown(heads, rows)
+
+
+def _taus(part: pl.DataFrame) -> tuple[list[Interval], list[list[Interval]]]:
+    means = part.group_by(SETTINGS).agg(pl.col(*METRICS, "test").mean()).sort(SETTINGS)
+    values = [means[metric].to_numpy() for metric in METRICS]
+    return kendalls(values, means["test"].to_numpy(), same(means["base_model"]))
