@@ -38,6 +38,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     ),
     "second-task": lambda: trend_table(cells("second_task")),
     "laws-answer": lambda: law_answer(cells("rank_scaling")),
+    "laws-most-data": lambda: law_answer(most_data(cells("rank_scaling")), ("rank",)),
     "laws": lambda: law_table(cells("rank_scaling")),
     "early": lambda: early_table(cells("rank_scaling"), cells("early")),
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),

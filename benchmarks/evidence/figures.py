@@ -30,6 +30,7 @@ PANELS = ("cross_entropy", "miub_nats", "norm_ratio")
 def draw(folder: Path) -> None:
     """Write the figures as SVG."""
     folder.mkdir(exist_ok=True)
+    rank_figure(cells("rank_scaling"), folder / "miub_rank.svg")
     glue_figure(cells("glue"), cells("glue_half_rate"), folder / "alpha_lora_glue.svg")
 
 

@@ -1,6 +1,6 @@
 """Question 2: does any metric follow the law better than cross-entropy and perplexity, and is it stabler over seeds?"""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,13 +24,13 @@ class Judged:
     against: dict[str, Comparison]
 
 
-def judged(cells: pl.DataFrame) -> Iterator[Judged]:
+def judged(cells: pl.DataFrame, axes: Sequence[str] = JUDGED_AXES) -> Iterator[Judged]:
     metrics = [*OUTSIDE, *ESTIMATORS, *CONTROLS]
     for method in CONVENTIONS:
         part = cells.filter(method=method)
         for metric in (*ESTIMATORS, *CONTROLS):
-            found = judge(part, metrics=metrics, axes=JUDGED_AXES, reference=metric, rivals=OUTSIDE)
-            for axis in JUDGED_AXES:
+            found = judge(part, metrics=metrics, axes=axes, reference=metric, rivals=OUTSIDE)
+            for axis in axes:
                 scores = {s.metric: s for s in found.scores if s.axis == axis}
                 against = {c.second: c for c in found.comparisons if c.axis == axis}
                 if metric in scores and set(against) == set(OUTSIDE):
@@ -56,12 +56,12 @@ def law_table(cells: pl.DataFrame) -> str:
     return markdown([*heads, "spread of seeds (of cross-entropy)"], rows)
 
 
-def law_answer(cells: pl.DataFrame) -> str:
+def law_answer(cells: pl.DataFrame, axes: Sequence[str] = JUDGED_AXES) -> str:
     """Which metrics are clearly closer to their own law than cross-entropy and perplexity are, and which further."""
-    every = list(judged(cells))
+    every = list(judged(cells, axes))
     lines = []
     for method, name in CONVENTIONS.items():
-        for axis in JUDGED_AXES:
+        for axis in axes:
             part = [one for one in every if (one.method, one.axis) == (method, axis)]
             closer = _names(part, lambda one: all(c.misfit_ratio.value < 1 for c in one.against.values()))
             further = _names(part, lambda one: all(c.misfit_ratio.value > 1 for c in one.against.values()))
