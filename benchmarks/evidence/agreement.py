@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import polars as pl
-from resampling import Interval, configurations, kendalls, same
+from resampling import Interval, configurations, kendalls, once, same
 from tables import CONVENTIONS, INTERNAL, interval, label, markdown
 
 RIVALS = ("cross_entropy", "norm_ratio")
@@ -30,7 +30,8 @@ class Agreement:
 def agreements(cells: pl.DataFrame, accuracy: str) -> Iterator[Agreement]:
     """Pairs of one base model and one task."""
     for methods, view in VIEWS.items():
-        means = configurations(cells.filter(pl.col("method").is_in(methods)), [*METRICS, accuracy])
+        part = cells.filter(pl.col("method").is_in(methods))
+        means = configurations(part if len(methods) == 1 else once(part), [*METRICS, accuracy])
         values = [-means[metric].to_numpy() for metric in METRICS]
         inside = same(means["base_model"], means["task"])
         taus, differences = kendalls(values, means[accuracy].to_numpy(), inside)

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from resampling import mean_of_seeds
-from tables import markdown, short
+from tables import markdown, setting_column, short
 
 METRIC = "cross_entropy"
 REFERENCE = "lora"
@@ -14,11 +14,9 @@ _PLACES = ("base_model", "rank", "n_train_examples")
 
 def differences(cells: pl.DataFrame, metric: str = METRIC) -> pl.DataFrame:
     """Every cell less the LoRA cell of the same base model, rank, data and seed."""
-    lora = cells.filter(method=REFERENCE).select(*_SAME, reference=metric, seconds="train_seconds")
+    lora = cells.filter(method=REFERENCE).select(*_SAME, reference=metric)
     others = cells.filter(pl.col("method") != REFERENCE).join(lora, on=_SAME, how="inner")
-    return others.with_columns(
-        less=pl.col(metric) - pl.col("reference"), slower=pl.col("train_seconds") / pl.col("seconds")
-    )
+    return others.with_columns(less=pl.col(metric) - pl.col("reference"))
 
 
 def mean_text(values: list[NDArray[np.float64]]) -> str:
@@ -42,18 +40,14 @@ def place_table(cells: pl.DataFrame) -> str:
         rows.append([*(f"{p:,}" if isinstance(p, int) else str(p) for p in place), f"{reference:.3f}", *of_each])
     everywhere = [mean_text(_by_place(found.filter(method=method))) for method in methods]
     rows.append(["all", "", "", "", *everywhere])
-    slower = [f"{found.filter(method=method)['slower'].median():.2f}" for method in methods]
-    rows.append(["training time over LoRA's", "", "", "", *slower])
     return markdown(["base model", "rank", "examples", "LoRA", *map(short, methods)], rows)
 
 
 def sensitivity_table(cells: pl.DataFrame) -> str:
-    """By T and α's learning rate, the mean over ranks; and by rank, the mean over both."""
-    settings = {
-        "T": pl.col("method").str.extract(r"row_scale_every=(\d+)").cast(pl.Int64).fill_null(10),
-        "rate": pl.col("method").str.extract(r"row_scale_learning_rate=([0-9.e-]+)").cast(pl.Float64).fill_null(5e-3),
-    }
-    found = differences(cells).with_columns(**settings)
+    """By T and α's learning rate, the mean over ranks; and by rank with T = 10."""
+    found = differences(cells).with_columns(
+        T=setting_column("row_scale_every", 10).cast(pl.Int64), rate=setting_column("row_scale_learning_rate", 5e-3)
+    )
     rates = sorted(found["rate"].unique())
     rows = [
         [f"T = {every}", *(mean_text(_by_place(found.filter(T=every, rate=rate))) for rate in rates)]

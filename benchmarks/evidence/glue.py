@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from resampling import mean_of_seeds
 from scipy.stats import fisher_exact
-from tables import markdown, short
+from tables import markdown, setting, short
 
 from loralaw.report.row_scale import row_scales_of
 from loralaw.report.row_scale_patterns import patterns
@@ -52,12 +52,6 @@ def paired(cells: pl.DataFrame, method: str, reference: str, metric: str = "accu
     }
 
 
-def rate_choice(cells: pl.DataFrame) -> dict[str, str]:
-    """By method without its rate, the label of the one with the best mean validation accuracy over tasks."""
-    means = cells.group_by("method").agg(pl.col("accuracy").mean()).sort("accuracy", "method", descending=True)
-    return {short(method): method for method, _ in reversed(means.rows())}
-
-
 def rates_table(cells: pl.DataFrame) -> str:
     tasks = sorted(cells["task"].unique())
     rows = []
@@ -65,14 +59,14 @@ def rates_table(cells: pl.DataFrame) -> str:
         by_task = dict(part.select("task", "accuracy").iter_rows())
         mean = 100 * float(part["accuracy"].mean())  # type: ignore[arg-type]
         rows.append(
-            [short(str(method)), _rate(str(method)), *(f"{100 * by_task[t]:.1f}" for t in tasks), f"{mean:.1f}"]
+            [
+                short(str(method)),
+                setting(str(method), "learning_rate", "0.002"),
+                *(f"{100 * by_task[t]:.1f}" for t in tasks),
+                f"{mean:.1f}",
+            ]
         )
     return markdown(["method", "learning rate", *tasks, "mean"], rows)
-
-
-def _rate(method: str) -> str:
-    found = [s for s in method.rstrip(")").partition("(")[2].split(", ") if s.startswith("learning_rate")]
-    return found[0].partition("=")[2] if found else "2e-3"
 
 
 def glue_table(cells: pl.DataFrame) -> str:
@@ -97,9 +91,16 @@ def glue_table(cells: pl.DataFrame) -> str:
 
 
 def one_answer() -> pl.Expr:
-    """Trainings that ended where the model gives every row the same answer: the accuracy is then that class's share."""
-    shares = (pl.col("majority_accuracy"), 1 - pl.col("majority_accuracy"))
-    return pl.any_horizontal((pl.col("accuracy") - share).abs() < _EQUAL for share in shares)
+    """Trainings that ended as if every row got the same answer: the accuracy is that of one class, and so is F1 where
+    there is one. Of three classes only the commonest can be told."""
+    share, accuracy, f1 = pl.col("majority_accuracy"), pl.col("accuracy"), pl.col("f1")
+    always = _is(accuracy, share) & (f1.is_null() | _is(f1, 2 * share / (1 + share)))
+    never = _is(accuracy, 1 - share) & (f1.is_null() | _is(f1, pl.lit(0.0)))
+    return always | (never & (pl.col("task") != "mnli"))
+
+
+def _is(value: pl.Expr, other: pl.Expr) -> pl.Expr:
+    return (value - other).abs() < _EQUAL
 
 
 def cost_table(cells: pl.DataFrame) -> str:

@@ -1,9 +1,10 @@
 """Question 2: does any metric follow the law better than cross-entropy and perplexity, and is it stabler over seeds?"""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+from scipy.stats import false_discovery_control
 from tables import AXES, CONTROLS, CONVENTIONS, ESTIMATORS, OUTSIDE, label, markdown, probability
 
 from loralaw.laws import Comparison, MetricScores, judge
@@ -22,6 +23,10 @@ class Judged:
     scores: dict[str, MetricScores]
     metric: str
     against: dict[str, Comparison]
+
+    @property
+    def ratio(self) -> float:
+        return self.against["cross_entropy"].misfit_ratio.value
 
 
 def judged(cells: pl.DataFrame, axes: Sequence[str] = JUDGED_AXES) -> Iterator[Judged]:
@@ -57,22 +62,39 @@ def law_table(cells: pl.DataFrame) -> str:
 
 
 def law_answer(cells: pl.DataFrame, axes: Sequence[str] = JUDGED_AXES) -> str:
-    """Which metrics are clearly closer to their own law than cross-entropy and perplexity are, and which further."""
+    """Which metrics are clearly closer to their own law than cross-entropy and perplexity are, and which further.
+
+    Clearly: against both, the interval of the ratio is on one side of 1 and p < 0.05 after Benjamini and Hochberg's
+    correction for all comparisons of this answer; and closer only where the metric has a trend at all.
+    """
     every = list(judged(cells, axes))
+    pairs = [(one, rival) for one in every for rival in OUTSIDE]
+    corrected = false_discovery_control([one.against[rival].p_misfit for one, rival in pairs])
+    ratios = [one.against[rival].misfit_ratio for one, rival in pairs]
+    clear = {
+        (id(one), rival): p < _CLEAR and not ratio.low <= 1 <= ratio.high
+        for (one, rival), p, ratio in zip(pairs, corrected, ratios, strict=True)
+    }
     lines = []
     for method, name in CONVENTIONS.items():
         for axis in axes:
             part = [one for one in every if (one.method, one.axis) == (method, axis)]
-            closer = _names(part, lambda one: all(c.misfit_ratio.value < 1 for c in one.against.values()))
-            further = _names(part, lambda one: all(c.misfit_ratio.value > 1 for c in one.against.values()))
+            beaten = [one for one in part if all(clear[id(one), rival] for rival in OUTSIDE)]
+            closer = [one for one in beaten if one.ratio < 1 and one.scores[one.metric].p_trend < _CLEAR]
+            further = [one for one in beaten if one.ratio > 1]
             lines.append(
-                f"- Along {AXES[axis]}, scale {name}: clearly closer to its own law than both: {closer}; clearly "
-                f"further from it than both: {further}."
+                f"- Along {AXES[axis]}, scale {name}: cross-entropy {_trend(part[0].scores['cross_entropy'])}. Clearly "
+                f"closer to their own law than cross-entropy and perplexity: {_names(closer)}; clearly further from "
+                f"it: {_names(further)}."
             )
     return "\n".join(lines)
 
 
-def _names(part: list[Judged], side: Callable[[Judged], bool]) -> str:
-    """Those on a side of both rivals, with p < 0.05 against each."""
-    names = [label(one.metric) for one in part if side(one) and all(c.p_misfit < _CLEAR for c in one.against.values())]
-    return ", ".join(names) or "none"
+def _trend(score: MetricScores) -> str:
+    falls = f"falls as a law would (p = {probability(score.p_trend)})"
+    return falls if score.p_trend < _CLEAR else f"has no falling law (p = {probability(score.p_trend)})"
+
+
+def _names(found: list[Judged]) -> str:
+    said = (f"{label(one.metric)} ({'rising' if one.scores[one.metric].increasing else 'falling'})" for one in found)
+    return ", ".join(said) or "none"

@@ -1,7 +1,8 @@
 """Question 5: is there an internal metric that orders adapters as their held-out cross-entropy does?
 
-Candidates are fixed on half of the configurations: their direction, and the weights of combinations. The other half is
-looked at once.
+Candidates are fixed on half of the configurations: their direction, and the weights of combinations. The one that
+orders that half best is the pick, and the other half judges it. The halves are drawn at random from one grid, so this
+asks for the order of adapters of the same kind, not of another model or task.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from resampling import Interval, configurations, kendall, kendalls, same
+from resampling import Interval, configurations, interval_of, kendall, once, resampled, same
 from tables import CONTROLS, CONVENTIONS, ESTIMATORS, INTERNAL, WITHOUT_LABELS, interval, label, markdown
 
 from loralaw.models import find_model
@@ -29,9 +30,10 @@ NORMALISATIONS = {
     "trainable parameters": pl.col("n_params_trainable"),
     "log trainable parameters": pl.col("n_params_trainable").log(),
 }
+NOTHING_MEASURED = "rank, examples, parameters and scale, combined: nothing measured"
 SIZES = ("rank", "n_train_examples", "n_params_total", "scale")
 CEILING = "probed_cross_entropy"
-"""What the same few rows give to whoever has labels: as good as a metric without them could hope to be."""
+"""What the same few rows give to whoever has labels."""
 _RIDGE = 1e-3
 
 
@@ -63,9 +65,8 @@ def candidates() -> Iterator[Candidate]:
     yield Candidate("all of them, combined", lambda t: _logs(t, INTERNAL))
     for metric, name in WITHOUT_LABELS.items():
         yield _single(name, pl.col(metric), is_internal=False)
-    yield Candidate(
-        "rank, examples, parameters and scale, combined: nothing measured", lambda t: _logs(t, SIZES), False
-    )
+    yield _single("trainable parameters: nothing measured", pl.col("n_params_trainable"), is_internal=False)
+    yield Candidate(NOTHING_MEASURED, lambda t: _logs(t, SIZES), is_internal=False)
     yield Candidate("all of them and these sizes, combined", lambda t: _logs(t, (*INTERNAL, *SIZES)), False)
     yield _single("cross-entropy on the rows that all of them see: with labels", pl.col(CEILING), is_internal=False)
 
@@ -96,7 +97,7 @@ def prepared(cells: pl.DataFrame) -> pl.DataFrame:
     """Configurations with everything that a candidate uses, and which half they are in."""
     probed = [*(f"matched_{metric}" for metric in MATCHED), *WITHOUT_LABELS, CEILING]
     columns = [*INTERNAL, *probed, TARGET, "n_params_trainable", "n_params_total"]
-    means = configurations(cells, columns)
+    means = once(configurations(cells, columns))
     widths = pl.DataFrame([{"base_model": name, "log_d": _log_width(name)} for name in means["base_model"].unique()])
     half = np.random.default_rng(0).permutation(np.arange(means.height) % 2)
     scale = pl.col("rank").cast(pl.Float64) ** pl.when(method="rslora").then(-0.5).otherwise(-1.0)
@@ -114,28 +115,39 @@ def _log_width(base_model: str) -> float:
     return float(np.log([hidden, keys, keys, hidden, inner, inner, hidden]).mean())
 
 
-def scored(candidate: Candidate, chosen: pl.DataFrame, table: pl.DataFrame) -> Floats:
-    """The candidate on a table, lower should be better; direction and weights are those of the chosen half."""
-    x, y, asked = candidate.features(chosen), chosen[TARGET].to_numpy(), candidate.features(table)
+def scores(candidate: Candidate, chosen: pl.DataFrame, other: pl.DataFrame) -> tuple[Floats, Floats]:
+    """The candidate on both halves, lower should be better; direction and weights are those of the chosen half, and on
+    that half a combination is fitted without the configuration that it scores."""
+    x, y, asked = candidate.features(chosen), chosen[TARGET].to_numpy(), candidate.features(other)
     if x.shape[1] == 1:
-        return np.asarray(asked[:, 0] * (np.sign(kendall(x[:, 0], y)) or 1.0))
+        sign = np.sign(kendall(x[:, 0], y)) or 1.0
+        return sign * x[:, 0], sign * asked[:, 0]
+    every = np.arange(len(y))
+    left_out = [_combined(x[every != i], y[every != i], x[i : i + 1])[0] for i in every]
+    return np.array(left_out), _combined(x, y, asked)
+
+
+def _combined(x: Floats, y: Floats, asked: Floats) -> Floats:
+    """A ridge regression on standardised features."""
     centre, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-12)
     x, asked = (x - centre) / scale, (asked - centre) / scale
     weights = np.linalg.solve(x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1]), x.T @ (y - y.mean()))
-    return np.asarray(asked @ weights)
+    return np.asarray(y.mean() + asked @ weights)
 
 
 def views(table: pl.DataFrame) -> dict[str, Bools]:
-    """Which pairs are compared."""
-    base, method, rank, size = (table[name] for name in ("base_model", "method", "rank", "n_train_examples"))
-    conventions = {name: same(method) & (method == key).to_numpy()[:, None] for key, name in CONVENTIONS.items()}
+    """Which pairs are compared. Adapters of rank 1 are of both conventions."""
+    base, rank, size = (table[name] for name in ("base_model", "rank", "n_train_examples"))
+    members = {name: ((table["method"] == key) | (rank == 1)).to_numpy() for key, name in CONVENTIONS.items()}
+    of_one = {name: member[:, None] & member[None] for name, member in members.items()}
+    either = np.any(list(of_one.values()), axis=0)
     return {
-        **conventions,
-        "both": np.ones((table.height, table.height), dtype=bool),
+        **of_one,
+        "both": np.ones_like(either),
         "one base model": same(base),
-        "along rank": same(base, method, size),
-        "along data": same(base, method, rank),
-        "along model": same(method, rank, size),
+        "along rank": same(base, size) & either,
+        "along data": same(base, rank, table["method"]),
+        "along model": same(rank, size, table["method"]),
     }
 
 
@@ -146,21 +158,16 @@ class Ordered:
     Args:
         chosen: The least tau of all views on the half that chose.
         held_out: By view, on the other half.
+        least: The least tau of all views there; its interval is that of the least one.
+        more: That less the least tau of what measures nothing.
     """
 
     name: str
     is_internal: bool
     chosen: float
     held_out: dict[str, Interval]
-
-    @property
-    def least(self) -> tuple[str, Interval]:
-        return min(self.held_out.items(), key=lambda view: view[1].value)
-
-    @property
-    def text(self) -> str:
-        view, tau = self.least
-        return f"{interval(tau.value, tau.low, tau.high)} ({view})"
+    least: Interval
+    more: Interval
 
 
 def ordering(cells: pl.DataFrame) -> list[Ordered]:
@@ -168,23 +175,35 @@ def ordering(cells: pl.DataFrame) -> list[Ordered]:
     means = prepared(cells)
     halves = [means.filter(half=half) for half in (0, 1)]
     every = list(candidates())
-    found: list[list[dict[str, Interval]]] = []
-    for half in halves:
-        values = [scored(one, halves[0], half) for one in every]
-        by_view = {view: kendalls(values, half[TARGET].to_numpy(), inside)[0] for view, inside in views(half).items()}
-        found.append([{view: taus[i] for view, taus in by_view.items()} for i in range(len(every))])
-    ordered = [
-        Ordered(one.name, one.is_internal, min(tau.value for tau in chosen.values()), held_out)
-        for one, chosen, held_out in zip(every, *found, strict=True)
+    values = list(zip(*(scores(one, *halves) for one in every), strict=True))
+    (chosen, _), (judged, again) = (_by_view(half, list(of_half)) for half, of_half in zip(halves, values, strict=True))
+    least, least_again = judged.min(axis=0), again.min(axis=0)
+    nothing = [one.name for one in every].index(NOTHING_MEASURED)
+    found = [
+        Ordered(
+            one.name,
+            one.is_internal,
+            float(chosen[:, i].min()),
+            {view: interval_of(judged[v, i], again[v, i]) for v, view in enumerate(views(means))},
+            interval_of(least[i], least_again[i]),
+            interval_of(least[i] - least[nothing], least_again[i] - least_again[nothing]),
+        )
+        for i, one in enumerate(every)
     ]
-    return sorted(ordered, key=lambda one: -one.chosen)
+    return sorted(found, key=lambda one: -one.chosen)
+
+
+def _by_view(half: pl.DataFrame, values: list[Floats]) -> tuple[Floats, Floats]:
+    """Taus (views, candidates), and as the bootstrap draws them (views, candidates, draws)."""
+    found = [resampled(values, half[TARGET].to_numpy(), inside) for inside in views(half).values()]
+    return np.array([taus for taus, _ in found]), np.array([again for _, again in found])
 
 
 def ordering_table(cells: pl.DataFrame) -> str:
     found = ordering(cells)
     rows = [
-        [one.name, f"{one.chosen:.2f}", f"{one.least[1].value:.2f}"]
-        + [interval(tau.value, tau.low, tau.high) for tau in one.held_out.values()]
+        [one.name, f"{one.chosen:.2f}"]
+        + [interval(tau.value, tau.low, tau.high) for tau in (one.least, *one.held_out.values())]
         for one in found
     ]
     return markdown(["metric", "least τ, choosing half", "least τ, other half", *found[0].held_out], rows)
@@ -195,11 +214,15 @@ def ordering_answer(cells: pl.DataFrame) -> str:
     found = ordering(cells)
     internal = [one for one in found if one.is_internal]
     best = internal[0]
-    verdict = "reached" if best.least[1].value >= ASKED else "not reached"
+    verdict = "reached" if best.least.low >= ASKED else "not reached" if best.least.high < ASKED else "not established"
     usual = [one for one in internal if one.name in (label("miub_nats"), label("norm_ratio"))]
-    beside = "; ".join(f"{one.name}: {one.text}" for one in (*usual, *(one for one in found if not one.is_internal)))
+    beside = "; ".join(f"{one.name}: {_text(one.least)}" for one in (*usual, *(o for o in found if not o.is_internal)))
     return (
         f"Of {len(internal)} internal candidates, this ordered the choosing half best: {best.name}. On the other half "
-        f"its least τ over {len(best.held_out)} views is {best.text}; {ASKED} was asked and is {verdict}. The least τ "
-        f"of others there: {beside}."
+        f"its least τ over {len(best.held_out)} views is {_text(best.least)}; {ASKED} was asked and is {verdict}. Less "
+        f"that of what measures nothing: {_text(best.more)}. The least τ of others there: {beside}."
     )
+
+
+def _text(tau: Interval) -> str:
+    return interval(tau.value, tau.low, tau.high)

@@ -1,7 +1,7 @@
 """Convention (c): a learning rate for each rank, chosen on validation rows of a seed that is used nowhere else."""
 
 import polars as pl
-from tables import CONVENTIONS, markdown
+from tables import CONVENTIONS, markdown, setting_column
 
 _KEYS = ("base_model", "method", "rank")
 _DEFAULT = 2e-3
@@ -9,7 +9,7 @@ _DEFAULT = 2e-3
 
 def with_rate(cells: pl.DataFrame) -> pl.DataFrame:
     """The method without its learning rate, which gets a column of its own."""
-    rate = pl.col("method").str.extract(r"learning_rate=([0-9.e-]+)").cast(pl.Float64).fill_null(_DEFAULT)
+    rate = setting_column("learning_rate", _DEFAULT)
     return cells.with_columns(learning_rate=rate, method=pl.col("method").str.extract(r"^([a-z-]+)"))
 
 

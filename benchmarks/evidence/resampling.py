@@ -27,6 +27,11 @@ def configurations(cells: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
     return cells.group_by(SETTINGS).agg(pl.col(*columns).mean()).sort(SETTINGS)
 
 
+def once(table: pl.DataFrame) -> pl.DataFrame:
+    """Without the rank-stabilised adapters of rank 1: both conventions give them the same scale, they are LoRA's."""
+    return table.filter(~((pl.col("method") == "rslora") & (pl.col("rank") == 1)))
+
+
 def concordance(x: Floats, y: Floats) -> Floats:
     """(n, n) 1 where a pair is ordered alike by both, -1 where it is not, 0 on ties and on the diagonal."""
     return np.asarray(np.sign(x[:, None] - x[None]) * np.sign(y[:, None] - y[None]))
@@ -34,28 +39,45 @@ def concordance(x: Floats, y: Floats) -> Floats:
 
 def kendall(x: Floats, y: Floats, inside: NDArray[np.bool_] | None = None) -> float:
     """Kendall's tau-a: concordant less discordant pairs over all pairs; `inside` says which pairs count."""
-    return _tau(concordance(x, y), _counted(len(x), inside))
+    counted = _counted(len(x), inside)
+    return float((concordance(x, y) * counted).sum() / counted.sum())
+
+
+def resampled(
+    metrics: Sequence[Floats],
+    target: Floats,
+    inside: NDArray[np.bool_] | None = None,
+    units: pl.Series | None = None,
+) -> tuple[Floats, Floats]:
+    """Tau of each metric with the target, (metrics,), and of the bootstrap's draws, (metrics, draws).
+
+    It draws configurations, or `units` of rows that stay together, for all metrics the same ones: differences are
+    paired. A row that was drawn twice makes no pair with itself.
+    """
+    counted = _counted(len(target), inside)
+    matrices = [concordance(metric, target) * counted for metric in metrics]
+    codes = np.arange(len(target)) if units is None else np.unique(units.to_numpy(), return_inverse=True)[1]
+    n_units = int(codes.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(n_units, np.full(n_units, 1 / n_units), _N_RESAMPLES)
+    weights = drawn[:, codes].astype(float)
+    n_pairs = np.maximum(_weighted(counted, weights), 1e-12)
+    seen = np.array([matrix.sum() / counted.sum() for matrix in matrices])
+    return seen, np.array([_weighted(matrix, weights) / n_pairs for matrix in matrices])
 
 
 def kendalls(
-    metrics: Sequence[Floats], target: Floats, inside: NDArray[np.bool_] | None = None
+    metrics: Sequence[Floats],
+    target: Floats,
+    inside: NDArray[np.bool_] | None = None,
+    units: pl.Series | None = None,
 ) -> tuple[list[Interval], list[list[Interval]]]:
-    """Tau of each metric with the target, and of each pair of metrics the difference; with 95 % intervals.
-
-    The bootstrap draws configurations, all metrics on the same ones: differences are paired. A configuration that was
-    drawn twice makes no pair with itself.
-    """
-    matrices, counted = [concordance(metric, target) for metric in metrics], _counted(len(target), inside)
-    rng, n = np.random.default_rng(0), len(target)
-    weights = rng.multinomial(n, np.full(n, 1 / n), _N_RESAMPLES).astype(float)
-    n_pairs = _weighted(counted, weights)
-    seen = np.array([_tau(matrix, counted) for matrix in matrices])
-    again = np.array([_weighted(matrix * counted, weights) / np.maximum(n_pairs, 1e-12) for matrix in matrices])
-    of_each = [_interval(seen[i], again[i]) for i in range(len(seen))]
-    differences = [
-        [_interval(seen[i] - seen[j], again[i] - again[j]) for j in range(len(seen))] for i in range(len(seen))
-    ]
-    return of_each, differences
+    """Tau of each metric with the target, and of each pair of metrics the difference; with 95 % intervals."""
+    seen, again = resampled(metrics, target, inside, units)
+    n = range(len(seen))
+    return (
+        [interval_of(seen[i], again[i]) for i in n],
+        [[interval_of(seen[i] - seen[j], again[i] - again[j]) for j in n] for i in n],
+    )
 
 
 def mean_of_seeds(places: Sequence[Floats]) -> tuple[float, float]:
@@ -65,7 +87,7 @@ def mean_of_seeds(places: Sequence[Floats]) -> tuple[float, float]:
     """
     freedom = sum(len(seeds) - 1 for seeds in places)
     variance = sum(float(((seeds - seeds.mean()) ** 2).sum()) for seeds in places) / freedom
-    error = np.sqrt(variance / np.mean([len(seeds) for seeds in places]) / len(places))
+    error = np.sqrt(variance * np.mean([1 / len(seeds) for seeds in places]) / len(places))
     return float(np.mean([seeds.mean() for seeds in places])), float(error * stdtrit(freedom, 0.975))
 
 
@@ -84,15 +106,11 @@ def _counted(n: int, inside: NDArray[np.bool_] | None) -> Floats:
     return counted
 
 
-def _tau(matrix: Floats, counted: Floats) -> float:
-    return float((matrix * counted).sum() / counted.sum())
-
-
 def _weighted(matrix: Floats, weights: Floats) -> Floats:
     """Sums of the matrix over pairs, each configuration as often as it was drawn."""
     return np.asarray(((weights @ matrix) * weights).sum(axis=1))
 
 
-def _interval(value: float, again: Floats) -> Interval:
+def interval_of(value: float, again: Floats) -> Interval:
     low, high = np.quantile(again, [0.025, 0.975])
     return Interval(float(value), float(min(low, value)), float(max(high, value)))

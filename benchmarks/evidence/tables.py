@@ -25,8 +25,15 @@ CONVENTIONS = {"lora": "lora_alpha / r", "rslora": "lora_alpha / √r"}
 
 
 def cells(name: str) -> pl.DataFrame:
-    """The finished cells of a study whose file stands in the results."""
-    return read_study(RESULTS / f"{name}.parquet").table().filter(status="finished")
+    """The cells of a study whose file stands in the results.
+
+    Raises:
+        ValueError: some did not finish: the document has to say which numbers are without them.
+    """
+    found = read_study(RESULTS / f"{name}.parquet").table()
+    if n := found.filter(pl.col("status") != "finished").height:
+        raise ValueError(f"{n} cells of {name} did not finish: numbers would be without them, and nobody told")
+    return found
 
 
 def table(name: str) -> pl.DataFrame:
@@ -55,15 +62,24 @@ def label(metric: str) -> str:
     return WITHOUT_LABELS.get(metric) or metric_named(metric).label
 
 
+def setting(method: str, name: str, default: str) -> str:
+    """Of a method as the tables write it: `lora(learning_rate=0.002)`."""
+    settings = dict(part.split("=") for part in method.rstrip(")").partition("(")[2].split(", ") if part)
+    return settings.get(name, default)
+
+
 def short(method: str) -> str:
     """The method and what tells it apart, without its learning rate."""
-    name, _, settings = method.rstrip(")").partition("(")
-    said = [s for s in settings.split(", ") if s and not s.startswith("learning_rate")]
+    name = method.partition("(")[0]
     if name == "alpha-lora":
-        protocol = next((s.partition("=")[2] for s in said if s.startswith("row_scale_protocol")), "")
-        every = next((s.partition("=")[2] for s in said if s.startswith("row_scale_every")), "10")
-        return f"α-LoRA (T = {every}" + (f", {protocol})" if protocol else ")")
+        protocol = setting(method, "row_scale_protocol", "")
+        return f"α-LoRA (T = {setting(method, 'row_scale_every', '10')}{protocol and f', {protocol}'})"
     return {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "full": "full"}[name]
+
+
+def setting_column(name: str, default: float) -> pl.Expr:
+    """The same of a whole table, as numbers."""
+    return pl.col("method").str.extract(rf"{name}=([0-9.e-]+)").cast(pl.Float64).fill_null(default)
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

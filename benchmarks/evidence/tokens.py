@@ -13,18 +13,20 @@ ROWS = {"validation": "validation", "train": "learned from"}
 
 
 def token_table(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
-    """Pairs of adapters of one base model and one convention, seeds averaged; positive: lower means better on test.
+    """Pairs of adapters of one base model, one convention and one seed; positive: lower means better on test.
 
-    A column for every number of rows, and one for the difference from the loss of the last steps with most rows.
+    A column for every number of rows, and one for the difference from the loss of the last steps with most rows. Of
+    adapters that learned from fewer rows than that, nothing is said about those rows.
     """
-    tests = cells.select("key", "train_loss", *SETTINGS, test="cross_entropy")
+    tests = cells.select("key", "train_loss", *SETTINGS, "seed", test="cross_entropy")
     data = probes.join(tests, on="key", how="inner")
     counts = sorted(data.filter(rows_of="train")["n_rows"].unique())
     rows = []
     for method, convention in CONVENTIONS.items():
         for rows_of, said in ROWS.items():
-            part = data.filter(method=method, rows_of=rows_of)
-            found = [_taus(part.filter(n_rows=n_rows)) for n_rows in counts]
+            part = data.filter(pl.col("n_rows").is_in(counts), method=method, rows_of=rows_of)
+            whole = part.filter(pl.len().over("key") == len(counts))
+            found = [_taus(whole.filter(n_rows=n_rows)) for n_rows in counts]
             for i, name in enumerate(METRICS.values()):
                 taus = [interval(tau.value, tau.low, tau.high) for tau in (of_all[i] for of_all, _ in found)]
                 less = found[-1][1][i][0]
@@ -41,6 +43,10 @@ def token_table(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
 
 
 def _taus(part: pl.DataFrame) -> tuple[list[Interval], list[list[Interval]]]:
-    means = part.group_by(SETTINGS).agg(pl.col(*METRICS, "test").mean()).sort(SETTINGS)
-    values = [means[metric].to_numpy() for metric in METRICS]
-    return kendalls(values, means["test"].to_numpy(), same(means["base_model"]))
+    """The bootstrap draws configurations; the seeds of each stay together."""
+    part = part.sort(*SETTINGS, "seed")
+    values = [part[metric].to_numpy() for metric in METRICS]
+    inside = same(part["base_model"], part["seed"])
+    return kendalls(
+        values, part["test"].to_numpy(), inside, part.select(pl.concat_str(SETTINGS, separator=" ")).to_series()
+    )

@@ -41,7 +41,7 @@ class Trend:
 def trend(cells: pl.DataFrame, metric: str, axis: str, settings: Sequence[str] = SETTINGS) -> Trend:
     """The interval draws the settings again; seeds are averaged before, unless they count as settings."""
     others = [name for name in settings if name != MOVES.get(axis, axis)]
-    means = cells.group_by(*others, axis).agg(pl.col(metric).mean()).sort(axis)
+    means = cells.group_by(*others, axis).agg(pl.col(metric).mean())
     curves = [
         (part[axis].to_numpy().astype(float), part[metric].to_numpy())
         for _, part in means.sort(*others, axis).group_by(others, maintain_order=True)
