@@ -48,3 +48,13 @@ def agreement_table(cells: pl.DataFrame, accuracy: str) -> str:
     ]
     heads = ["scale", "metric", "τ with accuracy", *(f"less that of {label(rival)}" for rival in RIVALS)]
     return markdown(heads, rows)
+
+
+def choice_sentence(cells: pl.DataFrame) -> str:
+    """How far the choice accuracy of the micro models is from guessing."""
+    means = configurations(cells, ["choice_accuracy"])["choice_accuracy"]
+    base, error = (cells[name].mean() for name in ("base_choice_accuracy", "choice_accuracy_stderr"))
+    return (
+        f"Choice accuracy of the {len(means)} configurations: {means.min():.2f} to {means.max():.2f}; of the base "
+        f"models without training {base:.2f}; standard error of a cell {error:.2f}; guessing among four gives 0.25."
+    )

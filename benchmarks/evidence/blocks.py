@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from agreement import agreement_table
+from agreement import agreement_table, choice_sentence
 from alpha_micro import place_table, sensitivity_table
 from early import early_table
 from glue import answer, cost_table, glue_table, pattern_sentences, rates_table
@@ -43,7 +43,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "early": lambda: early_table(cells("rank_scaling"), cells("early")),
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),
     "agreement": lambda: agreement_table(cells("downstream"), "accuracy"),
-    "agreement-choice": lambda: agreement_table(cells("rank_scaling"), "choice_accuracy"),
+    "choice": lambda: choice_sentence(cells("rank_scaling")),
     "ordering-answer": lambda: ordering_answer(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "ordering": lambda: ordering_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "slow": lambda: slow_table(cells("rank_scaling"), table("rank_scaling_slow")),
