@@ -137,3 +137,49 @@ def test_pooled_differences() -> None:
     twice = glue.pooled([seeds, seeds])
     assert twice.value == pytest.approx(found.value)
     assert twice.half < found.half / np.sqrt(2)
+
+
+def test_units_are_drawn_whole() -> None:
+    """Rows that come twice, as of two seeds that say the same, give the interval of the rows once."""
+    resampling, rng = module("resampling"), np.random.default_rng(3)
+    x = rng.normal(size=20)
+    y = x + rng.normal(size=20)
+    once, _ = resampling.kendalls([x], y)
+    seed = pl.Series([0] * 20 + [1] * 20)
+    units = pl.Series([*range(20)] * 2)
+    twice, _ = resampling.kendalls([np.tile(x, 2)], np.tile(y, 2), resampling.same(seed), units)
+    assert [twice[0].value, twice[0].low, twice[0].high] == pytest.approx([once[0].value, once[0].low, once[0].high])
+
+
+def test_trainings_that_came_to_nothing() -> None:
+    rows = [
+        ("mrpc", 0.652, 2 * 0.652 / 1.652, True),  # all positive
+        ("mrpc", 0.348, 0.0, True),  # all negative
+        ("mrpc", 0.652, 0.74, False),  # the accuracy by chance
+        ("qnli", 0.495, None, True),
+        ("qnli", 0.6, None, False),
+        ("mnli", 0.667, None, False),  # what is left of the commonest of three is no class
+    ]
+    shares = {"mrpc": 0.652, "qnli": 0.505, "mnli": 0.333}
+    table = pl.DataFrame(rows, schema=["task", "accuracy", "f1", "lost"], orient="row")
+    table = table.with_columns(majority_accuracy=pl.col("task").replace_strict(shares))
+    assert table.select(module("glue").one_answer()).to_series().to_list() == table["lost"].to_list()
+
+
+def test_a_combination_never_sees_what_it_scores() -> None:
+    ordering, rng = module("ordering"), np.random.default_rng(4)
+    features = rng.normal(size=(12, 3))
+    candidate = ordering.Candidate("three", lambda table: table.select("a", "b", "c").to_numpy())
+    half = pl.DataFrame(features, schema=["a", "b", "c"]).with_columns(cross_entropy=features @ np.array([1.0, 2, 3]))
+    other = half.with_columns(pl.col("a") + 1)
+    chosen, judged = ordering.scores(candidate, half, other)
+    spoilt = half.with_columns(cross_entropy=pl.when(pl.int_range(pl.len()) == 5).then(99.0).otherwise("cross_entropy"))
+    assert ordering.scores(candidate, spoilt, other)[0][5] == pytest.approx(chosen[5])
+    assert ordering.scores(candidate, half, spoilt)[1] == pytest.approx(ordering.scores(candidate, half, half)[1])
+    assert ordering.kendall(judged, half["cross_entropy"].to_numpy()) > 0.8
+
+
+def test_adapters_that_both_conventions_share_count_once() -> None:
+    resampling = module("resampling")
+    table = pl.DataFrame({"method": ["lora", "lora", "rslora", "rslora"], "rank": [1, 4, 1, 4]})
+    assert resampling.once(table).rows() == [("lora", 1), ("lora", 4), ("rslora", 4)]
