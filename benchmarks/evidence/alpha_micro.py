@@ -43,6 +43,27 @@ def place_table(cells: pl.DataFrame) -> str:
     return markdown(["base model", "rank", "examples", "LoRA", *map(short, methods)], rows)
 
 
+def place_answer(cells: pl.DataFrame) -> str:
+    """The means of the table by rank and by data size, and how often α-LoRA is clearly better or worse."""
+    found = differences(cells)
+    lines = []
+    for method in sorted(found["method"].unique()):
+        part = found.filter(method=method)
+        said = [
+            f"{head} {mean_text(_by_place(part.filter(pl.col(column) == value)))}"
+            for column, before, after in (("rank", "rank ", ""), ("n_train_examples", "", " examples"))
+            for value in sorted(part[column].unique())
+            for head in [f"{before}{value:,}{after}"]
+        ]
+        means = [mean_of_seeds([place]) for place in _by_place(part)]
+        better, worse = (sum(sign * mean > half for mean, half in means) for sign in (-1, 1))
+        lines.append(
+            f"- {short(method)}, cross-entropy less LoRA's: {mean_text(_by_place(part))} over all; {', '.join(said)}. "
+            f"Of {len(means)} settings it is clearly better in {better} and clearly worse in {worse}."
+        )
+    return "\n".join(lines)
+
+
 def sensitivity_table(cells: pl.DataFrame) -> str:
     """By T and α's learning rate, the mean over ranks; and by rank with T = 10."""
     found = differences(cells).with_columns(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 from agreement import agreement_table, choice_sentence
-from alpha_micro import place_table, sensitivity_table
+from alpha_micro import place_answer, place_table, sensitivity_table
 from early import early_table
 from glue import answer, cost_table, glue_table, pattern_sentences, rates_table
 from laws import law_answer, law_table
@@ -55,6 +55,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "glue-cost": lambda: cost_table(cells("glue")),
     "glue-patterns": lambda: pattern_sentences(StudyFile(RESULTS / "glue.parquet")),
     "mrpc": lambda: glue_table(pl.concat([cells("glue").filter(task="mrpc"), cells("mrpc")])),
+    "alpha-micro-answer": lambda: place_answer(cells("alpha_micro")),
     "alpha-micro": lambda: place_table(cells("alpha_micro")),
     "alpha-sensitivity": lambda: sensitivity_table(cells("alpha_sensitivity")),
 }
