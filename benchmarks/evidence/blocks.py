@@ -26,6 +26,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "trends-answer": lambda: trend_answer(
         cells("rank_scaling"), ("cross_entropy", "miub_nats", "jsd_nats", "norm_ratio")
     ),
+    "rank-answer": lambda: trend_answer(
+        most_data(cells("rank_scaling")), ("cross_entropy", "miub_nats", "norm_ratio"), ["rank"], EVERY_SEED
+    ),
     "trends": lambda: trend_table(cells("rank_scaling")),
     "trends-most-data": lambda: trend_table(most_data(cells("rank_scaling")), {"rank": "rank"}, EVERY_SEED),
     "matched": lambda: matched_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
@@ -60,7 +63,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "alpha-sensitivity": lambda: sensitivity_table(cells("alpha_sensitivity")),
 }
 
-DOCUMENTS = ("docs/evidence.md",)
+DOCUMENTS = ("docs/evidence.md", "README.md")
 
 _PLACE = re.compile(r"(<!-- numbers: (?P<name>[a-z-]+) -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
 

@@ -1,6 +1,6 @@
 """Question 1: does each metric fall with rank, data and model size, and does the norm control do the same?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,14 +90,26 @@ def change_text(change: Interval | None) -> str:
     return "–" if change is None else percent(change.value, change.low, change.high)
 
 
-def trend_answer(cells: pl.DataFrame, metrics: Sequence[str] = METRICS, axes: Mapping[str, str] = AXES) -> str:
+_FROM_TO = {
+    "rank": "From the smallest rank to the largest",
+    "n_train_examples": "From the fewest training examples to the most",
+    "n_params_total": "From the smallest model to the largest",
+}
+
+
+def trend_answer(
+    cells: pl.DataFrame,
+    metrics: Sequence[str],
+    axes: Iterable[str] = AXES,
+    settings: Sequence[str] = SETTINGS,
+) -> str:
     """One line an axis and convention: how much each metric changes from the smallest size to the largest."""
     lines = []
-    for axis, axis_label in axes.items():
+    for axis in axes:
         for method, name in CONVENTIONS.items():
-            found = [trend(cells.filter(method=method), metric, axis) for metric in metrics]
+            found = [trend(cells.filter(method=method), metric, axis, settings) for metric in metrics]
             said = ", ".join(f"{label(one.metric)} {change_text(one.change)}" for one in found)
-            lines.append(f"- From the smallest {axis_label} to the largest, scale {name}: {said}.")
+            lines.append(f"- {_FROM_TO[axis]}, scale {name}: {said}.")
     return "\n".join(lines)
 
 
