@@ -14,7 +14,7 @@ from ordering import ordering_answer, ordering_table, with_probes
 from rates import choice_table, tuned
 from slow import slow_table
 from tables import RESULTS, cell_counts, cells, table
-from tokens import token_table
+from tokens import default_answer, token_table
 from trends import EVERY_SEED, matched_table, most_data, trend_answer, trend_table
 
 from loralaw.store import StudyFile
@@ -45,6 +45,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "laws": lambda: law_table(cells("rank_scaling")),
     "early": lambda: early_table(cells("rank_scaling"), cells("early")),
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),
+    "default": lambda: default_answer(cells("rank_scaling"), table("rank_scaling_tokens")),
     "agreement": lambda: agreement_table(cells("downstream"), "accuracy"),
     "choice": lambda: choice_sentence(cells("rank_scaling")),
     "ordering-answer": lambda: ordering_answer(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),

@@ -1,7 +1,8 @@
 """Question 3: does a metric tell which adapter is better on held-out data, and how few tokens does it take?"""
 
+import numpy as np
 import polars as pl
-from resampling import SETTINGS, Interval, kendalls, same
+from resampling import SETTINGS, Interval, kendall, kendalls, once, same
 from tables import CONVENTIONS, INTERNAL, WITHOUT_LABELS, interval, label, markdown
 
 METRICS = {
@@ -40,6 +41,34 @@ def token_table(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
         "less that of the loss of the last steps",
     ]
     return markdown(heads, rows)
+
+
+def default_answer(cells: pl.DataFrame, probes: pl.DataFrame) -> str:
+    """Question 6: every internal metric in the direction that suits it best, and how much less than MIUB it orders."""
+    data = probes.filter(rows_of="validation", n_rows=max(probes["n_rows"])).join(
+        once(cells).select("key", *SETTINGS, "seed", test="cross_entropy"), on="key", how="inner"
+    )
+    means = data.group_by(SETTINGS).agg(pl.col(*INTERNAL, "test").mean()).sort(SETTINGS)
+    target, inside = means["test"].to_numpy(), same(means["base_model"])
+    values = [means[metric].to_numpy() for metric in INTERNAL]
+    signs = [np.sign(kendall(value, target, inside)) for value in values]
+    taus, differences = kendalls([s * v for s, v in zip(signs, values, strict=True)], target, inside)
+    reference = INTERNAL.index("miub_nats")
+    said = [
+        f"{label(metric)} ({'lower' if sign > 0 else 'higher'} is better) {_text(tau)}, "
+        f"less MIUB's {_text(less[reference])}"
+        for metric, sign, tau, less in zip(INTERNAL, signs, taus, differences, strict=True)
+        if metric != "miub_nats"
+    ]
+    return (
+        f"τ with held-out cross-entropy, within one base model and over both scales: MIUB {_text(taus[reference])}; "
+        + "; ".join(said)
+        + "."
+    )
+
+
+def _text(tau: Interval) -> str:
+    return interval(tau.value, tau.low, tau.high)
 
 
 def _taus(part: pl.DataFrame) -> tuple[list[Interval], list[list[Interval]]]:
