@@ -8,6 +8,7 @@ import polars as pl
 from glue import labels, paired, pooled
 from matplotlib import pyplot as plt
 from tables import CONVENTIONS, cells, label
+from trends import most_data
 
 mpl.use("svg")
 mpl.rcParams.update(
@@ -30,12 +31,12 @@ PANELS = ("cross_entropy", "miub_nats", "norm_ratio")
 def draw(folder: Path) -> None:
     """Write the figures as SVG."""
     folder.mkdir(exist_ok=True)
-    rank_figure(cells("rank_scaling"), folder / "miub_rank.svg")
+    rank_figure(most_data(cells("rank_scaling")), folder / "miub_rank.svg")
     glue_figure(cells("glue"), cells("glue_half_rate"), folder / "alpha_lora_glue.svg")
 
 
 def rank_figure(cells: pl.DataFrame, path: Path) -> None:
-    """Metrics along rank under both conventions, each divided by its value at the smallest rank."""
+    """Metrics along rank under both conventions, relative to the smallest rank; thin: one base model."""
     figure, axes = plt.subplots(1, len(PANELS), figsize=(9, 2.8), layout="constrained")
     for panel, metric in zip(axes, PANELS, strict=True):
         for method, name in CONVENTIONS.items():
@@ -49,7 +50,7 @@ def rank_figure(cells: pl.DataFrame, path: Path) -> None:
             )
             ranks = curves["rank"][0].to_numpy()
             relative = np.array(curves["relative"].to_list())
-            panel.plot(ranks, relative.T, color=COLOURS[method], alpha=0.18, linewidth=0.8)
+            panel.plot(ranks, relative.T, color=COLOURS[method], alpha=0.4, linewidth=0.8)
             mean = np.exp(np.log(relative).mean(axis=0))
             panel.plot(ranks, mean, "o-", color=COLOURS[method], label=f"scale {name}", linewidth=2)
         panel.set_xscale("log", base=4)
