@@ -13,6 +13,9 @@ from pathlib import Path
 from blocks import BLOCKS, DOCUMENTS, filled, shown
 from figures import draw
 
+from loralaw.errors import LoralawError
+from loralaw.store import write_text
+
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -25,13 +28,24 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := [name for name in asked.blocks if name not in BLOCKS]:
         parser.error(f"no such block: {', '.join(unknown)}; there are {', '.join(BLOCKS)}")
-    if not asked.write:
-        for name in asked.blocks or shown(REPOSITORY):
-            print(f"## {name}\n\n{BLOCKS[name]()}\n")
-        return
-    for document in DOCUMENTS:
-        path = REPOSITORY / document
-        path.write_text(filled(path.read_text(encoding="utf-8")), encoding="utf-8")
+    if asked.write and asked.blocks:
+        parser.error("--write writes all blocks: name none")
+    try:
+        if asked.write:
+            _write()
+        else:
+            for name in asked.blocks or shown(REPOSITORY):
+                print(f"## {name}\n\n{BLOCKS[name]()}\n")
+    except LoralawError as error:
+        parser.error(str(error))
+
+
+def _write() -> None:
+    """All documents, or none of them."""
+    paths = [REPOSITORY / document for document in DOCUMENTS]
+    texts = [filled(path.read_text(encoding="utf-8")) for path in paths]
+    for path, text in zip(paths, texts, strict=True):
+        write_text(path, text)
     draw(REPOSITORY / "docs" / "figures")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from loralaw.errors import InputError
 from loralaw.laws import metric_named
 from loralaw.store import read_study
 
@@ -28,11 +29,11 @@ def cells(name: str) -> pl.DataFrame:
     """The cells of a study whose file stands in the results.
 
     Raises:
-        ValueError: some did not finish: the document has to say which numbers are without them.
+        InputError: some did not finish: the document has to say which numbers are without them.
     """
     found = read_study(RESULTS / f"{name}.parquet").table()
     if n := found.filter(pl.col("status") != "finished").height:
-        raise ValueError(f"{n} cells of {name} did not finish: numbers would be without them, and nobody told")
+        raise InputError(f"{n} cells of {name} did not finish: numbers would be without them, and nobody told")
     return found
 
 

@@ -44,6 +44,7 @@ def test_all_problems_at_once() -> None:
         ({"ranks": []}, "ranks", "at least one"),
         ({"ranks": [True]}, "ranks[0]", "not a rank"),
         ({"ranks": [4, 4]}, "ranks", "stands twice"),
+        ({"evaluation": {"other_estimators": ["jsd_standardised"] * 2}}, "evaluation.other_estimators", "stands twice"),
         ({"ranks": 4}, "ranks", "list"),
         ({"sizes": [-1]}, "sizes[0]", "greater than or equal to 1"),
         ({"seeds": ["a"]}, "seeds[0]", "integer"),

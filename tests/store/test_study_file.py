@@ -1,6 +1,8 @@
 """A study in one file: what it says, what its page draws, and what is refused."""
 
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,12 @@ def test_it_says_what_the_folder_says(study: Study, file: Path) -> None:
 
 
 def test_its_page_is_that_of_the_folder(study: Study, file: Path, tmp_path: Path) -> None:
+    """But for the links to the folders of cells, which are not in it."""
     page = write_report(read_study(file))
     assert page == file.with_suffix(".html")
-    assert page.read_text() == write_report(study, tmp_path / "folder.html").read_text()
+    of_folder, links = write_report(study, tmp_path / "folder.html").read_text(), r'<a href="cells/[^>]*>(.*?)</a>'
+    assert re.search(links, of_folder)
+    assert page.read_text() == re.sub(links, r"\1", of_folder)
 
 
 def test_to_others_it_is_a_table(study: Study, file: Path) -> None:
@@ -105,7 +110,45 @@ def test_what_is_no_such_file(study: Study, tmp_path: Path) -> None:
     with pytest.raises(StudyFolderError, match="--records -o"):
         read_study(tmp_path / "table.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
-    with pytest.raises(StudyFolderError, match="cannot be read as Parquet"):
+    with pytest.raises(StudyFolderError, match="cannot be read as a study in Parquet"):
         read_study(tmp_path / "text.parquet")
-    with pytest.raises(StudyFolderError, match="not a study folder"):
+    with pytest.raises(StudyFolderError, match="No such file"):
         read_study(tmp_path / "absent.parquet")
+    with pytest.raises(StudyFolderError, match="name too long"):
+        read_study(tmp_path / f"{'x' * 300}.parquet")
+
+
+def test_another_ending_is_refused_for_the_page_would_take_the_place_of_the_study(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "study.html"
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(StudyFolderError, match=r"not a \.parquet file"):
+        read_study(other)
+
+
+def test_names_are_no_patterns(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "run1.parquet").write_text("another")
+    path = tmp_path / "run[1].parquet"
+    path.write_bytes(file.read_bytes())
+    assert read_study(path).table().height == StudyFile(file).table().height
+
+
+@pytest.mark.parametrize("place", [("layers",), ("cell", "evaluation"), ("cell", "rank"), ("cell", "task")])
+@pytest.mark.parametrize("value", ["[1]", "5", "null", '{"name": "\\ud800"}', "1e999", "[" * 5000, "9" * 5000])
+def test_hostile_records_give_one_message_or_a_page(
+    place: tuple[str, ...], value: str, file: Path, tmp_path: Path
+) -> None:
+    record = json.loads(pl.read_parquet(file)["record"][0])
+    inner = record
+    for name in place[:-1]:
+        inner = inner[name]
+    inner[place[-1]] = "HERE"
+    text = json.dumps(record).replace('"HERE"', value)
+    with suppress(StudyFolderError):
+        write_report(read_study(_rewritten(file, tmp_path / "hostile.parquet", record=text)))
+
+
+def test_a_link_is_written_through(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "real.parquet")
+    write_study_file(study, tmp_path / "link.parquet")
+    assert (tmp_path / "link.parquet").is_symlink()
+    assert read_study(tmp_path / "real.parquet").name == study.name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loralaw.cli.console import printable
-from loralaw.errors import InputError
+from loralaw.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,6 +57,8 @@ def table(
         return
     try:
         write_study_file(study, output) if records else _write(rows, output, form)
+    except StorageError:
+        raise
     except OSError as error:
         raise storage_error(output, error) from None
     typer.echo(printable(f"{output}: {rows.height} rows"))

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from loralaw.errors import LoralawError
 from loralaw.laws import AXES, METRICS, STUDY_AXES, Judgement, LawFit, describe, fit_all, judge, metric_named, recommend
 from loralaw.report import cells, inside, plots, provenance
 from loralaw.report.answer import QUALITY, advise, averages, limits, nothing_to_say
@@ -35,10 +36,19 @@ def write_report(study: Study | StudyFile, path: Path | None = None) -> Path:
 
     Raises:
         StorageError: the disk refused; an older report is left as it was.
+        StudyFolderError: a study file holds what no study has.
     """
     if path is None:
         path = study.path.with_suffix(".html") if isinstance(study, StudyFile) else study.path / "report.html"
-    write_text(path, render(study))
+    try:
+        page = render(study)
+    except LoralawError:
+        raise
+    except Exception as error:
+        if isinstance(study, StudyFile):  # from anywhere, and only its outline is checked on reading
+            raise study.damage(f"its page cannot be drawn ({type(error).__name__}: {error})") from error
+        raise
+    write_text(path, page)
     return path
 
 
@@ -68,6 +78,7 @@ def render(study: Study | StudyFile) -> str:
         **_scores(study, table, records),
         **_inside(layers),
         row_scales=_row_scales(scales),
+        has_folders=isinstance(study, Study),
         cost_is_drawn=figures["cost"] is not None,
         trained_two_ways={"packed", "trainer"} <= {record["provenance"].get("path") for record in records},
         **_cells(table, records),

@@ -135,6 +135,14 @@ class TrainingSpec(Settings):
         return max(1, round(self.epochs * n_train_examples / self.batch_size))
 
 
+def _each_once(value: list[Any]) -> list[Any]:
+    repeated = [v for i, v in enumerate(value) if v in value[:i]]
+    if repeated:
+        name = getattr(repeated[0], "name", repeated[0])
+        raise ValueError(f"{name} stands twice: list each value once")
+    return value
+
+
 class EvaluationSpec(Settings):
     """How much held-out data each cell is measured on; the rows are the same for all cells."""
 
@@ -151,6 +159,11 @@ class EvaluationSpec(Settings):
     other_tasks: list[Name] = Field(default=[], validate_default=True)
     """Multiple-choice tasks that a cell was not trained on, scored before and after: what was forgotten. As many
     questions each as `choice_questions`."""
+
+    @field_validator("other_estimators")
+    @classmethod
+    def _no_repeats(cls, value: list[Any]) -> list[Any]:
+        return _each_once(value)
 
     @field_validator("other_tasks")
     @classmethod
@@ -246,11 +259,7 @@ class StudySpec(Settings):
     @field_validator("base_models", "methods", "ranks", "sizes", "seeds", "trackers")
     @classmethod
     def _no_repeats(cls, value: list[Any]) -> list[Any]:
-        repeated = [v for i, v in enumerate(value) if v in value[:i]]
-        if repeated:
-            name = getattr(repeated[0], "name", repeated[0])
-            raise ValueError(f"{name} stands twice: list each value once")
-        return value
+        return _each_once(value)
 
     @field_validator("ranks")
     @classmethod

@@ -14,10 +14,14 @@ from loralaw.errors import InputError, StorageError
 
 
 def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of UTF-8. What it has not (names of files may hold bytes that are no text) becomes "?"."""
+    write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, sync it, rename it, sync the folder.
 
-    A link is written through. A device or a pipe is written into: it is no file that could be replaced. Characters that
-    UTF-8 has not (names of files may hold bytes that are no text) become "?".
+    A link is written through. A device or a pipe is written into: it is no file that could be replaced.
 
     Raises:
         InputError: the path is a folder, or none that a file could have.
@@ -26,10 +30,9 @@ def write_text(path: Path, text: str) -> None:
     try:
         _refuse_no_place(path)
         if _is_stream(path):
-            with path.open("w", encoding="utf-8", errors="replace") as stream:
-                stream.write(text)
+            with path.open("wb") as stream:
+                stream.write(content)
         else:
-            content = text.encode("utf-8", errors="replace")
             replace_file(Path(os.path.realpath(path)), lambda file: file.write(content))
     except OSError as error:
         raise storage_error(path, error) from error

@@ -13,7 +13,7 @@ import polars as pl
 
 from loralaw._version import __version__
 from loralaw.errors import StudyFolderError
-from loralaw.store.atomic import replace_file, storage_error
+from loralaw.store.atomic import write_bytes
 from loralaw.store.cell_folder import FORMAT
 from loralaw.store.contents import DamageError, check_record, check_study
 from loralaw.store.study import Study, open_study
@@ -23,6 +23,7 @@ _RECORD = "record"
 """The column with a cell's record as JSON."""
 _STUDY = "loralaw_study"
 """The entry of the file's metadata with everything else of the study as JSON."""
+_ENDING = ".parquet"
 _CURE = "Get it again from where it was made: loralaw table DIR --records -o FILE.parquet"
 
 
@@ -35,10 +36,12 @@ class StudyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            content = pl.read_parquet_metadata(path).get(_STUDY)
-            texts = pl.read_parquet(path, columns=[_RECORD])[_RECORD].to_list() if content else []
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise StudyFolderError(f"{path} cannot be read as Parquet: {error}") from None
+            raw = path.read_bytes()  # a name is no pattern, as it is to polars
+            content = pl.read_parquet_metadata(BytesIO(raw)).get(_STUDY)
+            texts = pl.read_parquet(BytesIO(raw), columns=[_RECORD])[_RECORD].to_list() if content else []
+        except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            said = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            raise StudyFolderError(f"{path} cannot be read as a study in Parquet: {said}. {_CURE}") from None
         if content is None:
             raise StudyFolderError(
                 f"{path} is a table without records: `loralaw table DIR --records -o FILE.parquet` writes one with them"
@@ -61,13 +64,17 @@ class StudyFile:
         """As `Study.table`."""
         return table_of(self._records)
 
+    def damage(self, what: str) -> DamageError:
+        """The error for a file that holds what no study has."""
+        return DamageError(f"{self.path} is damaged: {what}. {_CURE}")
+
     def _object(self, text: Any) -> dict[str, Any]:
         try:
             value = json.loads(text)
-        except (TypeError, json.JSONDecodeError) as error:
-            raise DamageError(f"{self.path} is damaged ({error}). {_CURE}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self.damage(f"a record or the study is no JSON ({error})") from None
         if not isinstance(value, dict):
-            raise DamageError(f"{self.path} is damaged: it does not hold an object. {_CURE}")
+            raise self.damage("it does not hold an object")
         return value
 
 
@@ -91,10 +98,7 @@ def write_study_file(study: Study | StudyFile, path: Path) -> None:
     table_of(records).with_columns(texts).write_parquet(
         written, compression="zstd", compression_level=19, metadata={_STUDY: json.dumps(content)}
     )
-    try:
-        replace_file(path, lambda file: file.write(written.getvalue()))
-    except OSError as error:
-        raise storage_error(path, error) from error
+    write_bytes(path, written.getvalue())
 
 
 def read_study(path: str | Path) -> Study | StudyFile:
@@ -104,4 +108,10 @@ def read_study(path: str | Path) -> Study | StudyFile:
         StudyFolderError: there is no study, it is damaged, or another version wrote it.
     """
     path = Path(path)
-    return StudyFile(path) if path.is_file() else open_study(path)
+    if path.suffix.lower() == _ENDING:
+        return StudyFile(path)
+    if path.is_file():
+        raise StudyFolderError(
+            f"{path} is not a {_ENDING} file; `loralaw table DIR --records -o FILE{_ENDING}` writes one"
+        )
+    return open_study(path)

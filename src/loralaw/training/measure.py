@@ -63,7 +63,7 @@ def measure(trained: Measurable, task: EncodedTask) -> dict[str, dict[str, Any]]
         metrics = {**language[key], **choices.get(key, {}), **_mean_of_others(of_others), **plain(means)}
         absent = {name: "it is not a finite number" for name, value in metrics.items() if value is None}
         if not choices:
-            absent |= dict.fromkeys(_CHOICE, "the task has no multiple-choice questions")
+            absent |= dict.fromkeys(_CHOICE, "no multiple-choice questions were asked")
         if not layers:
             absent |= dict.fromkeys(inside_names(task.estimators), "there is no adapter")
         measured[key] = {"metrics": metrics, "absent_metrics": absent, "layers": layers, "other_tasks": of_others}
