@@ -13,7 +13,7 @@ from laws import law_answer, law_table
 from ordering import ordering_answer, ordering_table, with_probes
 from rates import choice_table, tuned
 from slow import slow_table
-from tables import RESULTS, cell_counts, cells, table
+from tables import AXES, RESULTS, cell_counts, cells, table
 from tokens import default_answer, token_table
 from trends import EVERY_SEED, matched_table, most_data, trend_answer, trend_table
 
@@ -47,6 +47,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tokens": lambda: token_table(cells("rank_scaling"), table("rank_scaling_tokens")),
     "default": lambda: default_answer(cells("rank_scaling"), table("rank_scaling_tokens")),
     "agreement": lambda: agreement_table(cells("downstream"), "accuracy"),
+    "downstream-trends": lambda: trend_table(
+        cells("downstream"), {axis: AXES[axis] for axis in ("rank", "n_train_examples")}, EVERY_SEED
+    ),
     "choice": lambda: choice_sentence(cells("rank_scaling")),
     "ordering-answer": lambda: ordering_answer(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "ordering": lambda: ordering_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),

@@ -70,7 +70,7 @@ def trend_table(cells: pl.DataFrame, axes: Mapping[str, str] = AXES, settings: S
     """By axis and metric, under each convention."""
     rows = []
     for axis, axis_label in axes.items():
-        for metric in METRICS:
+        for metric in (name for name in METRICS if cells[name].null_count() == 0):  # a labelled task has no perplexity
             rows.append([axis_label, label(metric)])
             for method in CONVENTIONS:
                 one = trend(cells.filter(method=method), metric, axis, settings)
