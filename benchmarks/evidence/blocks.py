@@ -11,7 +11,7 @@ from early import early_table
 from glue import answer, cost_table, glue_table, pattern_sentences, rates_table
 from laws import law_answer, law_table
 from ordering import ordering_answer, ordering_table, with_probes
-from rates import choice_table, tuned
+from rates import choice_table, rank_table, tuned
 from slow import slow_table
 from tables import AXES, RESULTS, cell_counts, cells, table
 from tokens import default_answer, token_table
@@ -20,6 +20,11 @@ from trends import EVERY_SEED, matched_table, most_data, trend_answer, trend_tab
 from loralaw.store import StudyFile
 
 _COMPLEXITY = pl.col("task").str.extract(r"complexity-(\d)").cast(pl.Int64)
+
+
+def at_chosen_rates() -> pl.DataFrame:
+    return tuned(cells("rates_tuning"), cells("rank_scaling"), cells("rates"))
+
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "cells": cell_counts,
@@ -33,9 +38,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "trends-most-data": lambda: trend_table(most_data(cells("rank_scaling")), {"rank": "rank"}, EVERY_SEED),
     "matched": lambda: matched_table(with_probes(cells("rank_scaling"), table("rank_scaling_tokens"))),
     "tuned-rates": lambda: choice_table(cells("rates_tuning")),
-    "tuned": lambda: trend_table(
-        tuned(cells("rates_tuning"), cells("rank_scaling"), cells("rates")), {"rank": "rank"}, EVERY_SEED
-    ),
+    "tuned-ranks": lambda: rank_table(at_chosen_rates()),
+    "tuned": lambda: trend_table(at_chosen_rates(), {"rank": "rank"}, EVERY_SEED),
     "complexity": lambda: trend_table(
         cells("complexity").with_columns(complexity=_COMPLEXITY), {"complexity": "complexity"}, EVERY_SEED
     ),

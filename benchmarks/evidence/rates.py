@@ -1,7 +1,7 @@
 """Convention (c): a learning rate for each rank, chosen on validation rows of a seed that is used nowhere else."""
 
 import polars as pl
-from tables import CONVENTIONS, markdown, setting_column
+from tables import CONVENTIONS, label, markdown, setting_column
 
 _KEYS = ("base_model", "method", "rank")
 _DEFAULT = 2e-3
@@ -38,3 +38,20 @@ def choice_table(tuning: pl.DataFrame) -> str:
         by_rank = dict(part.select("rank", "learning_rate").iter_rows())
         rows.append([str(base), CONVENTIONS[str(method)], *(f"{by_rank[rank]:g}" for rank in ranks)])
     return markdown(["base model", "scale", *(f"rank {rank}" for rank in ranks)], rows)
+
+
+def rank_table(cells: pl.DataFrame) -> str:
+    """Means over base models and seeds at every rank, relative to the smallest; geometric."""
+    columns = ("cross_entropy", "miub_nats", "norm_ratio")
+    means = (
+        cells.group_by("method", "rank")
+        .agg(pl.col(columns).log().mean().exp(), rates=pl.col("learning_rate").unique().sort())
+        .sort("method", "rank")
+    )
+    relative = means.with_columns((pl.col(columns) / pl.col(columns).first()).over("method"))
+    rows = [
+        [CONVENTIONS[row["method"]], str(row["rank"]), ", ".join(f"{rate:g}" for rate in row["rates"])]
+        + [f"{row[column]:.2f}" for column in columns]
+        for row in relative.iter_rows(named=True)
+    ]
+    return markdown(["scale", "rank", "learning rate", *(f"{label(c)} over that of rank 1" for c in columns)], rows)
