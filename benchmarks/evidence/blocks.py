@@ -43,7 +43,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "complexity": lambda: trend_table(
         cells("complexity").with_columns(complexity=_COMPLEXITY), {"complexity": "complexity"}, EVERY_SEED
     ),
-    "second-task": lambda: trend_table(cells("second_task")),
     "laws-answer": lambda: law_answer(cells("rank_scaling")),
     "laws-most-data": lambda: law_answer(most_data(cells("rank_scaling")), ("rank",)),
     "laws": lambda: law_table(cells("rank_scaling")),
